@@ -1,0 +1,128 @@
+"""What every pretext task shares: the batch it makes, the intensities it knows, its randomness.
+
+Arrays are ``B C *spatial`` float32 of any array library (numpy and torch are tested);
+``hidden`` means that the network cannot see a pixel, ``scored`` that it counts in the loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, Self
+
+import numpy as np
+from array_api_compat import array_namespace, device
+from pydantic import BaseModel, ConfigDict
+
+Array = Any  # numpy.ndarray or torch.Tensor: one arithmetic serves both
+
+
+class Frozen(BaseModel):
+    """A frozen model that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed, validated again (``model_copy`` would not)."""
+        return type(self).model_validate(self.model_dump() | changes)
+
+
+class PretextBatch(NamedTuple):
+    """What the network is shown and asked for, in normalised units.
+
+    Attributes
+    ----------
+    input
+        What the network sees, ``B C *spatial``.
+    target
+        What it should return, ``B C *spatial``.
+    base
+        What its output is added to, ``B C *spatial``: the network learns a residual and
+        begins at this image.
+    scored
+        1.0 where the loss counts and 0.0 elsewhere, ``B 1 *spatial``; None means everywhere.
+    hidden
+        Token grid, ``B *grid`` boolean, True where the network cannot see; None for tasks
+        that hide nothing.
+    """
+
+    input: Array
+    target: Array
+    base: Array
+    scored: Array | None
+    hidden: Array | None
+
+
+class Intensity(NamedTuple):
+    """Intensities of the whole image that each sample of a batch was cut from.
+
+    Attributes
+    ----------
+    offset, scale
+        Normalisation ``(x - offset) / scale``, each ``B C`` in the image's own units.
+    low, high
+        ``min(0, smallest)`` and ``largest`` value over all pixels and channels, each ``B``.
+    """
+
+    offset: Array
+    scale: Array
+    low: Array
+    high: Array
+
+    def normalize(self, images: Array) -> Array:
+        """Map images ``B C *spatial`` from their own to normalised units."""
+        return (images - expand(self.offset, images)) / expand(self.scale, images)
+
+    def denormalize(self, images: Array) -> Array:
+        """Map images ``B C *spatial`` from normalised to their own units."""
+        return images * expand(self.scale, images) + expand(self.offset, images)
+
+
+class RandomSource(Protocol):
+    """Random numbers of one batch; sample ``i`` depends on its own key alone."""
+
+    def normal(self, shape: Sequence[int]) -> Array:
+        """Draw standard normal float32 numbers; the first axis is the sample."""
+
+    def uniform(self, shape: Sequence[int]) -> Array:
+        """Draw float32 numbers from [0, 1); the first axis is the sample."""
+
+
+class NumpyRandom:
+    """Random numbers on numpy, one independent stream for each sample of a batch.
+
+    Parameters
+    ----------
+    keys
+        One sequence of non-negative integers a sample, such as (seed, step, index).
+    """
+
+    def __init__(self, keys: Sequence[Sequence[int]]) -> None:
+        self._generators = [np.random.default_rng(list(key)) for key in keys]
+
+    def normal(self, shape: Sequence[int]) -> np.ndarray:
+        """Draw standard normal float32 numbers; the first axis is the sample."""
+        return np.stack(
+            [g.standard_normal(tuple(shape[1:]), np.float32) for g in self._generators]
+        )
+
+    def uniform(self, shape: Sequence[int]) -> np.ndarray:
+        """Draw float32 numbers from [0, 1); the first axis is the sample."""
+        return np.stack([g.random(tuple(shape[1:]), np.float32) for g in self._generators])
+
+
+def expand(values: Array, like: Array) -> Array:
+    """Append axes of length one to ``values`` until it has as many as ``like``."""
+    return values[(...,) + (None,) * (like.ndim - values.ndim)]
+
+
+def as_like(matrix: np.ndarray, like: Array) -> Array:
+    """Bring a numpy array to the library, device and dtype of ``like``."""
+    xp = array_namespace(like)
+    return xp.asarray(matrix, dtype=like.dtype, device=device(like))
+
+
+def apply_along(matrix: np.ndarray, images: Array, axis: int) -> Array:
+    """Multiply ``images`` by ``matrix`` (out × in) along one axis, negative from the end."""
+    xp = array_namespace(images)
+    moved = xp.moveaxis(images, axis, -1)
+    return xp.moveaxis(xp.matmul(moved, as_like(matrix.T, images)), -1, axis)
