@@ -1,0 +1,173 @@
+"""What a run says while it works: one JSON object a line in ``events.jsonl``.
+
+The first is always :class:`ProcessStarted`, the last always :class:`RunFinished`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from napari_ssl_pretrain.pretext.base import Frozen
+
+FinishState = Literal["finished", "stopped", "failed"]
+FinishReason = Literal["done", "patience", "time", "stop", "interrupt", "error", "killed"]
+ImageKind = Literal[
+    "original", "masked", "reconstruction", "reconstruction_and_visible", "hidden", "worsened", "restored", "aug"
+]
+
+
+class Event(Frozen):
+    """Base of all events; ``time`` is in seconds since 1970."""
+
+    time: float = Field(default_factory=time.time)
+
+    def to_line(self) -> str:
+        """Return the JSON line, newline included."""
+        return json.dumps(self.model_dump(mode="json"), allow_nan=False) + "\n"
+
+
+class ProcessStarted(Event):
+    """The process lives; sent before the slow imports."""
+
+    kind: Literal["process_started"] = "process_started"
+    pid: int
+    host: str
+    config: str
+    resumed: bool = False
+
+
+class DataChecked(Event):
+    """The images were looked at; ``skipped`` holds one sentence a file."""
+
+    kind: Literal["data_checked"] = "data_checked"
+    train: int
+    validation: int
+    test: int
+    ndim: int
+    axes: str
+    channels: int
+    skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Progress(Event):
+    """Long work other than training: ``done`` of ``total``."""
+
+    kind: Literal["progress"] = "progress"
+    stage: Literal["scan", "prepare", "validate", "test", "predict"]
+    done: int
+    total: int
+    message: str = ""
+    seconds_left: float | None = None
+
+
+class RunStarted(Event):
+    """Training begins; ``steps`` may change once ``max_minutes`` has been turned into steps."""
+
+    kind: Literal["run_started"] = "run_started"
+    task: Literal["crappify", "masking"]
+    backbone: str
+    parameters: int
+    device: str
+    precision: str
+    patch_size: tuple[int, ...]
+    batch_size: int
+    epochs: int
+    steps_per_epoch: int
+    steps: int
+    step: int = 0
+
+
+class StepsPlanned(Event):
+    """``max_minutes`` became a number of steps, kept by a resume."""
+
+    kind: Literal["steps_planned"] = "steps_planned"
+    steps: int
+    epochs: int
+    seconds_a_step: float
+
+
+class StepFinished(Event):
+    """At most five a second."""
+
+    kind: Literal["step_finished"] = "step_finished"
+    step: int
+    steps: int
+    epoch: int
+    loss: float
+    learning_rate: float
+    patches_per_second: float
+    seconds_left: float
+
+
+class EpochFinished(Event):
+    """An epoch and its validation are done; ``metrics`` are the validation's, by name."""
+
+    kind: Literal["epoch_finished"] = "epoch_finished"
+    epoch: int
+    epochs: int
+    step: int
+    train_loss: float
+    validation_loss: float
+    metrics: dict[str, float]
+    learning_rate: float
+    best: bool
+
+
+class ImageSaved(Event):
+    """An image was written; ``source`` is the file it came from."""
+
+    kind: Literal["image_saved"] = "image_saved"
+    image_kind: ImageKind
+    image: str
+    path: str
+    source: str
+    axes: str
+    step: int
+
+
+class CheckpointSaved(Event):
+    """A checkpoint was written whole."""
+
+    kind: Literal["checkpoint_saved"] = "checkpoint_saved"
+    which: Literal["best", "last"]
+    path: str
+    step: int
+
+
+class Warned(Event):
+    """Something the user should know; the run goes on."""
+
+    kind: Literal["warned"] = "warned"
+    message: str
+
+
+class RunFinished(Event):
+    """The last word."""
+
+    kind: Literal["run_finished"] = "run_finished"
+    state: FinishState
+    reason: FinishReason
+    message: str = ""
+    epochs_done: int = 0
+    epochs_planned: int = 0
+
+
+AnyEvent = (
+    ProcessStarted | DataChecked | Progress | RunStarted | StepsPlanned | StepFinished | EpochFinished
+    | ImageSaved | CheckpointSaved | Warned | RunFinished
+)
+_ADAPTER: TypeAdapter[AnyEvent] = TypeAdapter(Annotated[AnyEvent, Field(discriminator="kind")])
+
+
+def parse_event(line: str) -> AnyEvent | None:
+    """Read one line; None for what is torn, foreign, or of a newer version."""
+    try:
+        fields: Any = json.loads(line)
+        return _ADAPTER.validate_python(fields)
+    except (ValueError, ValidationError):
+        return None

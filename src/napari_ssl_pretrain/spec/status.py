@@ -1,0 +1,120 @@
+"""Where a run stands, computed from its events: the one truth about progress."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+import psutil
+
+from napari_ssl_pretrain.spec import events as ev
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from napari_ssl_pretrain.spec.run_dir import RunDir
+
+RunState = Literal["starting", "preparing", "training", "testing", "finished", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """A snapshot; :meth:`after` gives the next one."""
+
+    state: RunState = "starting"
+    message: str = ""
+    pid: int | None = None
+    host: str = ""
+    task: str = ""
+    step: int = 0
+    steps: int = 0
+    epoch: int = 0
+    epochs: int = 0
+    loss: float | None = None
+    best_validation_loss: float | None = None
+    seconds_left: float | None = None
+    patches_per_second: float | None = None
+    started: float | None = None
+    last_seen: float | None = None
+    losses: tuple[tuple[int, float], ...] = field(default=(), repr=False)
+    validation_losses: tuple[tuple[int, float], ...] = field(default=(), repr=False)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last word was said."""
+        return self.state in {"finished", "stopped", "failed"}
+
+    def after(self, event: ev.AnyEvent) -> RunStatus:
+        """Return the status after one more event."""
+        handler = getattr(self, f"_after_{event.kind}", None)
+        status: RunStatus = handler(event) if handler else self
+        return replace(status, last_seen=event.time)
+
+    def _after_process_started(self, event: ev.ProcessStarted) -> RunStatus:
+        kept = self if event.resumed else RunStatus()
+        return replace(kept, state="starting", message="Loading…", pid=event.pid, host=event.host,
+                       started=event.time, seconds_left=None)
+
+    def _after_data_checked(self, event: ev.DataChecked) -> RunStatus:
+        return replace(self, state="preparing", message=f"{event.train} training images found")
+
+    def _after_progress(self, event: ev.Progress) -> RunStatus:
+        names = {"scan": "Reading headers", "prepare": "Preparing", "validate": "Validating",
+                 "test": "Testing", "predict": "Predicting"}
+        state: RunState = "testing" if event.stage == "test" else self.state
+        text = event.message or f"{names[event.stage]} {event.done} of {event.total}"
+        return replace(self, state=state, message=text, seconds_left=event.seconds_left)
+
+    def _after_run_started(self, event: ev.RunStarted) -> RunStatus:
+        losses = tuple(p for p in self.losses if p[0] <= event.step)
+        validation = tuple(p for p in self.validation_losses if p[0] <= event.step)
+        return replace(self, state="training", message="Training", task=event.task, step=event.step,
+                       steps=event.steps, epochs=event.epochs, losses=losses, validation_losses=validation)
+
+    def _after_steps_planned(self, event: ev.StepsPlanned) -> RunStatus:
+        return replace(self, steps=event.steps, epochs=event.epochs)
+
+    def _after_step_finished(self, event: ev.StepFinished) -> RunStatus:
+        return replace(self, state="training", message="Training", step=event.step, steps=event.steps,
+                       epoch=event.epoch, loss=event.loss, seconds_left=event.seconds_left,
+                       patches_per_second=event.patches_per_second,
+                       losses=(*self.losses, (event.step, event.loss)))
+
+    def _after_epoch_finished(self, event: ev.EpochFinished) -> RunStatus:
+        best = self.best_validation_loss
+        best = event.validation_loss if best is None else min(best, event.validation_loss)
+        return replace(self, epoch=event.epoch, epochs=event.epochs, step=event.step, best_validation_loss=best,
+                       validation_losses=(*self.validation_losses, (event.step, event.validation_loss)))
+
+    def _after_run_finished(self, event: ev.RunFinished) -> RunStatus:
+        return replace(self, state=event.state, message=event.message, seconds_left=None)
+
+
+def read_events(run: RunDir) -> list[ev.AnyEvent]:
+    """Return every whole event of a run; an empty list when it has not begun."""
+    try:
+        text = run.events.read_text(encoding="utf-8")
+    except OSError:
+        return []
+    return [event for line in text.splitlines() if (event := ev.parse_event(line))]
+
+
+def status_of(events: Iterable[ev.AnyEvent]) -> RunStatus:
+    """Return the status after all these events."""
+    status = RunStatus()
+    for event in events:
+        status = status.after(event)
+    return status
+
+
+def process_lives(status: RunStatus) -> bool:
+    """Whether the process that writes the events still runs; true where this machine cannot know."""
+    if status.pid is None or status.host != socket.gethostname():
+        return True
+    try:
+        process = psutil.Process(status.pid)
+        born_later = status.started is not None and process.create_time() > status.started + 5
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE and not born_later
+    except psutil.Error:
+        return False
