@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import psutil
@@ -37,8 +37,6 @@ class RunStatus:
     patches_per_second: float | None = None
     started: float | None = None
     last_seen: float | None = None
-    losses: tuple[tuple[int, float], ...] = field(default=(), repr=False)
-    validation_losses: tuple[tuple[int, float], ...] = field(default=(), repr=False)
 
     @property
     def ended(self) -> bool:
@@ -67,10 +65,8 @@ class RunStatus:
         return replace(self, state=state, message=text, seconds_left=event.seconds_left)
 
     def _after_run_started(self, event: ev.RunStarted) -> RunStatus:
-        losses = tuple(p for p in self.losses if p[0] <= event.step)
-        validation = tuple(p for p in self.validation_losses if p[0] <= event.step)
         return replace(self, state="training", message="Training", task=event.task, step=event.step,
-                       steps=event.steps, epochs=event.epochs, losses=losses, validation_losses=validation)
+                       steps=event.steps, epochs=event.epochs)
 
     def _after_steps_planned(self, event: ev.StepsPlanned) -> RunStatus:
         return replace(self, steps=event.steps, epochs=event.epochs)
@@ -78,14 +74,13 @@ class RunStatus:
     def _after_step_finished(self, event: ev.StepFinished) -> RunStatus:
         return replace(self, state="training", message="Training", step=event.step, steps=event.steps,
                        epoch=event.epoch, loss=event.loss, seconds_left=event.seconds_left,
-                       patches_per_second=event.patches_per_second,
-                       losses=(*self.losses, (event.step, event.loss)))
+                       patches_per_second=event.patches_per_second)
 
     def _after_epoch_finished(self, event: ev.EpochFinished) -> RunStatus:
         best = self.best_validation_loss
         best = event.validation_loss if best is None else min(best, event.validation_loss)
-        return replace(self, epoch=event.epoch, epochs=event.epochs, step=event.step, best_validation_loss=best,
-                       validation_losses=(*self.validation_losses, (event.step, event.validation_loss)))
+        return replace(self, epoch=event.epoch, epochs=event.epochs, step=event.step,
+                       best_validation_loss=best)
 
     def _after_run_finished(self, event: ev.RunFinished) -> RunStatus:
         return replace(self, state=event.state, message=event.message, seconds_left=None)
