@@ -101,9 +101,7 @@ class NumpyRandom:
 
     def normal(self, shape: Sequence[int]) -> np.ndarray:
         """Draw standard normal float32 numbers; the first axis is the sample."""
-        return np.stack(
-            [g.standard_normal(tuple(shape[1:]), np.float32) for g in self._generators]
-        )
+        return np.stack([g.standard_normal(tuple(shape[1:]), np.float32) for g in self._generators])
 
     def uniform(self, shape: Sequence[int]) -> np.ndarray:
         """Draw float32 numbers from [0, 1); the first axis is the sample."""

@@ -61,9 +61,7 @@ class Crappify(Frozen):
                 images = apply_along(matrix, images, -offset)
         return images
 
-    def make_batch(
-        self, images: Array, intensity: Intensity, random: RandomSource
-    ) -> PretextBatch:
+    def make_batch(self, images: Array, intensity: Intensity, random: RandomSource) -> PretextBatch:
         """Worsen clean images ``B C *spatial`` and pair them with themselves."""
         return self.pair(self.worsen(images, intensity, random), images, intensity)
 

@@ -77,7 +77,8 @@ class Masking(Frozen):
         draws = random.uniform((batch, 1 + math.prod(grid)))
         xp = array_namespace(draws)
         place = sum(
-            step * axis for step, axis in zip(steps, np.indices(grid).astype(np.float32), strict=True)
+            step * axis
+            for step, axis in zip(steps, np.indices(grid).astype(np.float32), strict=True)
         )
         phase = xp.floor(draws[:, :1] * period)
         lattice = (as_like(np.asarray(place).reshape(1, -1), draws) + phase) % period
@@ -105,9 +106,7 @@ class Masking(Frozen):
             hidden = xp.repeat(hidden, size, axis=axis)
         return hidden[:, None]
 
-    def make_batch(
-        self, images: Array, intensity: Intensity, random: RandomSource
-    ) -> PretextBatch:
+    def make_batch(self, images: Array, intensity: Intensity, random: RandomSource) -> PretextBatch:
         """Hide parts of clean images ``B C *spatial`` whose sides the tokens divide."""
         grid = self.token_grid(tuple(images.shape[2:]))
         hidden = self.draw_hidden(images.shape[0], grid, random)
@@ -121,7 +120,9 @@ class Masking(Frozen):
         base = fill_mean(target, scored)
         if self.normalize_target:
             target, base = self.standardize_tokens(target), base * 0
-        return PretextBatch(fill_mean(intensity.normalize(images), scored), target, base, scored, hidden)
+        return PretextBatch(
+            fill_mean(intensity.normalize(images), scored), target, base, scored, hidden
+        )
 
     def standardize_tokens(self, images: Array) -> Array:
         """Bring each token of ``B C *spatial`` to zero mean and unit variance."""

@@ -37,7 +37,9 @@ class BackboneRow:
 BACKBONES: dict[str, BackboneRow] = {
     row.name: row
     for row in (
-        BackboneRow("residual_unet", "unet", ("crappify", "masking"), "nnU-Net's residual-encoder U-Net"),
+        BackboneRow(
+            "residual_unet", "unet", ("crappify", "masking"), "nnU-Net's residual-encoder U-Net"
+        ),
         BackboneRow("unet", "unet", ("crappify", "masking"), "nnU-Net's plain U-Net"),
         BackboneRow("mae_vit", "mae", ("masking",), "masked autoencoder with a vision transformer"),
         BackboneRow("segresnet", "monai", ("crappify", "masking"), "MONAI's SegResNet"),
@@ -80,7 +82,11 @@ def check_backbone(name: str, task: Task) -> BackboneRow:
     row = BACKBONES.get(name)
     able = ", ".join(r.name for r in BACKBONES.values() if task in r.tasks)
     if row is None:
-        raise ConfigError("backbone.name", "is no known network", value=name, remedy=f"For {task}: {able}.")
+        raise ConfigError(
+            "backbone.name", "is no known network", value=name, remedy=f"For {task}: {able}."
+        )
     if task not in row.tasks:
-        raise ConfigError("backbone.name", f"cannot learn {task}", value=name, remedy=f"For {task}: {able}.")
+        raise ConfigError(
+            "backbone.name", f"cannot learn {task}", value=name, remedy=f"For {task}: {able}."
+        )
     return row

@@ -45,7 +45,8 @@ def first_error(error: ValidationError, model: type[BaseModel]) -> ConfigError:
         by_field.setdefault(dotted_path(found["loc"], model), []).append(found)
     # a typo explains a missing key, so unknown keys come first
     path = next(
-        (p for p, found in by_field.items() if found[0]["type"] == "extra_forbidden"), next(iter(by_field))
+        (p for p, found in by_field.items() if found[0]["type"] == "extra_forbidden"),
+        next(iter(by_field)),
     )
     found = by_field[path]
     value = "" if found[0]["type"] in {"missing", "value_error"} and not path else found[0]["input"]
@@ -58,7 +59,15 @@ def first_error(error: ValidationError, model: type[BaseModel]) -> ConfigError:
 
 
 def _shown(value: object) -> str:
-    text = "true" if value is True else "false" if value is False else "null" if value is None else str(value)
+    text = (
+        "true"
+        if value is True
+        else "false"
+        if value is False
+        else "null"
+        if value is None
+        else str(value)
+    )
     return text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004
 
 
@@ -71,7 +80,10 @@ def _one_rule(found: ErrorDetails) -> str:
     template = _RULES.get(found["type"])
     if template:
         return template.format(**found.get("ctx", {}))
-    return found["msg"].removeprefix("Value error, ")[:1].lower() + found["msg"].removeprefix("Value error, ")[1:]
+    return (
+        found["msg"].removeprefix("Value error, ")[:1].lower()
+        + found["msg"].removeprefix("Value error, ")[1:]
+    )
 
 
 def dotted_path(loc: tuple[int | str, ...], model: type[BaseModel]) -> str:
@@ -88,7 +100,9 @@ def dotted_path(loc: tuple[int | str, ...], model: type[BaseModel]) -> str:
 
 
 def _submodel(annotation: Any) -> type[BaseModel] | None:
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+    return (
+        annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+    )
 
 
 def all_keys(model: type[BaseModel], prefix: str = "") -> list[str]:

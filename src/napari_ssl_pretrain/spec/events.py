@@ -16,7 +16,14 @@ from napari_ssl_pretrain.pretext.base import Frozen
 FinishState = Literal["finished", "stopped", "failed"]
 FinishReason = Literal["done", "patience", "time", "stop", "interrupt", "error", "killed"]
 ImageKind = Literal[
-    "original", "masked", "reconstruction", "reconstruction_and_visible", "hidden", "worsened", "restored", "aug"
+    "original",
+    "masked",
+    "reconstruction",
+    "reconstruction_and_visible",
+    "hidden",
+    "worsened",
+    "restored",
+    "aug",
 ]
 
 
@@ -158,8 +165,17 @@ class RunFinished(Event):
 
 
 AnyEvent = (
-    ProcessStarted | DataChecked | Progress | RunStarted | StepsPlanned | StepFinished | EpochFinished
-    | ImageSaved | CheckpointSaved | Warned | RunFinished
+    ProcessStarted
+    | DataChecked
+    | Progress
+    | RunStarted
+    | StepsPlanned
+    | StepFinished
+    | EpochFinished
+    | ImageSaved
+    | CheckpointSaved
+    | Warned
+    | RunFinished
 )
 _ADAPTER: TypeAdapter[AnyEvent] = TypeAdapter(Annotated[AnyEvent, Field(discriminator="kind")])
 

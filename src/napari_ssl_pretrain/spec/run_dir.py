@@ -8,7 +8,13 @@ from typing import Literal
 
 Split = Literal["train", "validation", "test"]
 CheckKind = Literal["original", "masked", "reconstruction", "reconstruction_and_visible", "hidden"]
-CHECK_KINDS: tuple[CheckKind, ...] = ("original", "masked", "reconstruction", "reconstruction_and_visible", "hidden")
+CHECK_KINDS: tuple[CheckKind, ...] = (
+    "original",
+    "masked",
+    "reconstruction",
+    "reconstruction_and_visible",
+    "hidden",
+)
 
 
 @dataclass(frozen=True)
@@ -161,8 +167,16 @@ class RunDir:
 
     def folders(self, task: str) -> tuple[Path, ...]:
         """Return the folders that a run of this task leaves."""
-        always = (self.config_files, self.checkpoints, self.results, self.aug, self.charts, self.per_image,
-                  self.tensorboard, self.train_logs)
+        always = (
+            self.config_files,
+            self.checkpoints,
+            self.results,
+            self.aug,
+            self.charts,
+            self.per_image,
+            self.tensorboard,
+            self.train_logs,
+        )
         return (*always, self.mae_checks) if task == "masking" else always
 
     @classmethod
@@ -176,7 +190,11 @@ class RunDir:
         """
         job = results.parent.parent
         run_id = results.name.removeprefix(f"{job.name}_")
-        if results.parent.name != "results" or not run_id.isdecimal() or f"{job.name}_{run_id}" != results.name:
+        if (
+            results.parent.name != "results"
+            or not run_id.isdecimal()
+            or f"{job.name}_{run_id}" != results.name
+        ):
             raise ValueError(f"{results} is no result folder of a run")
         return cls(job.parent, job.name, int(run_id))
 
@@ -188,7 +206,12 @@ class RunDir:
         found = {}
         for path in (p for pattern in patterns for p in root.glob(pattern)):
             try:
-                found[path.resolve()] = (path.stat().st_mtime, cls.from_results(path.parent.absolute()))
+                found[path.resolve()] = (
+                    path.stat().st_mtime,
+                    cls.from_results(path.parent.absolute()),
+                )
             except (ValueError, OSError):
                 continue
-        return [run for _, run in sorted(found.values(), key=lambda pair: (pair[0], pair[1].run_id))]
+        return [
+            run for _, run in sorted(found.values(), key=lambda pair: (pair[0], pair[1].run_id))
+        ]

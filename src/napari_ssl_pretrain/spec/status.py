@@ -51,36 +51,64 @@ class RunStatus:
 
     def _after_process_started(self, event: ev.ProcessStarted) -> RunStatus:
         kept = self if event.resumed else RunStatus()
-        return replace(kept, state="starting", message="Loading…", pid=event.pid, host=event.host,
-                       started=event.time, seconds_left=None)
+        return replace(
+            kept,
+            state="starting",
+            message="Loading…",
+            pid=event.pid,
+            host=event.host,
+            started=event.time,
+            seconds_left=None,
+        )
 
     def _after_data_checked(self, event: ev.DataChecked) -> RunStatus:
         return replace(self, state="preparing", message=f"{event.train} training images found")
 
     def _after_progress(self, event: ev.Progress) -> RunStatus:
-        names = {"scan": "Reading headers", "prepare": "Preparing", "validate": "Validating",
-                 "test": "Testing", "predict": "Predicting"}
+        names = {
+            "scan": "Reading headers",
+            "prepare": "Preparing",
+            "validate": "Validating",
+            "test": "Testing",
+            "predict": "Predicting",
+        }
         state: RunState = "testing" if event.stage == "test" else self.state
         text = event.message or f"{names[event.stage]} {event.done} of {event.total}"
         return replace(self, state=state, message=text, seconds_left=event.seconds_left)
 
     def _after_run_started(self, event: ev.RunStarted) -> RunStatus:
-        return replace(self, state="training", message="Training", task=event.task, step=event.step,
-                       steps=event.steps, epochs=event.epochs)
+        return replace(
+            self,
+            state="training",
+            message="Training",
+            task=event.task,
+            step=event.step,
+            steps=event.steps,
+            epochs=event.epochs,
+        )
 
     def _after_steps_planned(self, event: ev.StepsPlanned) -> RunStatus:
         return replace(self, steps=event.steps, epochs=event.epochs)
 
     def _after_step_finished(self, event: ev.StepFinished) -> RunStatus:
-        return replace(self, state="training", message="Training", step=event.step, steps=event.steps,
-                       epoch=event.epoch, loss=event.loss, seconds_left=event.seconds_left,
-                       patches_per_second=event.patches_per_second)
+        return replace(
+            self,
+            state="training",
+            message="Training",
+            step=event.step,
+            steps=event.steps,
+            epoch=event.epoch,
+            loss=event.loss,
+            seconds_left=event.seconds_left,
+            patches_per_second=event.patches_per_second,
+        )
 
     def _after_epoch_finished(self, event: ev.EpochFinished) -> RunStatus:
         best = self.best_validation_loss
         best = event.validation_loss if best is None else min(best, event.validation_loss)
-        return replace(self, epoch=event.epoch, epochs=event.epochs, step=event.step,
-                       best_validation_loss=best)
+        return replace(
+            self, epoch=event.epoch, epochs=event.epochs, step=event.step, best_validation_loss=best
+        )
 
     def _after_run_finished(self, event: ev.RunFinished) -> RunStatus:
         return replace(self, state=event.state, message=event.message, seconds_left=None)

@@ -25,13 +25,19 @@ def load_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(path, "a configuration has less than 4 MB", remedy="Is this the right file?")
+            raise ConfigError(
+                path, "a configuration has less than 4 MB", remedy="Is this the right file?"
+            )
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(path, "no such file", remedy="Give --config the path of a YAML file.") from None
+        raise ConfigError(
+            path, "no such file", remedy="Give --config the path of a YAML file."
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
-        raise ConfigError(path, f"cannot be read ({reason})", remedy="Give --config the path of a YAML file.") from None
+        raise ConfigError(
+            path, f"cannot be read ({reason})", remedy="Give --config the path of a YAML file."
+        ) from None
     return parse_yaml(text, str(path))
 
 
@@ -46,11 +52,19 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
     try:
         loaded = yaml.load(text, _StrictLoader)  # noqa: S506 - derives from SafeLoader
     except yaml.YAMLError as error:
-        raise ConfigError(source, f"is no valid YAML ({_where(error)})", remedy="Check indentation, colons and brackets there.") from None
+        raise ConfigError(
+            source,
+            f"is no valid YAML ({_where(error)})",
+            remedy="Check indentation, colons and brackets there.",
+        ) from None
     except (RecursionError, ValueError) as error:
         raise ConfigError(source, f"is no valid YAML ({error})", remedy="Check the file.") from None
     if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
-        raise ConfigError(source, "must hold keys and values", remedy="`napari-ssl-pretrain new` writes a valid file.")
+        raise ConfigError(
+            source,
+            "must hold keys and values",
+            remedy="`napari-ssl-pretrain new` writes a valid file.",
+        )
     return loaded
 
 
@@ -63,7 +77,9 @@ def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     for key_node, _ in node.value:
         key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
         if isinstance(key, str) and key in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {key} stands twice", key_node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {key} stands twice", key_node.start_mark
+            )
         if isinstance(key, str):
             seen.add(key)
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
