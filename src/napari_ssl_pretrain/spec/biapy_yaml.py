@@ -150,8 +150,9 @@ def translate(fields: dict[str, Any]) -> Translation:
         cannot be understood.
     """
     work = _Work(flatten(fields))
-    if error := _not_for_us(work):
-        raise error
+    if problem := _not_for_us(work):
+        subject, rule, value, remedy = problem
+        raise ConfigError(subject, rule, value=value, remedy=remedy)
     work.translated["PROBLEM.TYPE"] = "this program"
     for rule in _RULES:
         rule(work)
@@ -228,22 +229,15 @@ class _Work:
         return self.given.get("PROBLEM.SELF_SUPERVISED.PRETEXT_TASK") == "masking"
 
 
-def _not_for_us(work: _Work) -> ConfigError | None:
-    kind = work.given.get("PROBLEM.TYPE", "")
+def _not_for_us(work: _Work) -> tuple[str, str, str, str] | None:
+    """Return subject, rule, value and remedy where this program cannot run the file."""
+    kind = work.given.get("PROBLEM.TYPE", "missing")
     if kind != "SELF_SUPERVISED":
-        return ConfigError(
-            "PROBLEM.TYPE",
-            "only BiaPy's workflow SELF_SUPERVISED can be run here",
-            value=kind or "missing",
-            remedy="Run other workflows in BiaPy itself.",
-        )
+        rule = "only BiaPy's workflow SELF_SUPERVISED can be run here"
+        return "PROBLEM.TYPE", rule, str(kind), "Run other workflows in BiaPy itself."
     if work.given.get("TRAIN.ENABLE", True) is False:
-        return ConfigError(
-            "TRAIN.ENABLE",
-            "a run here always trains",
-            value="False",
-            remedy="`napari-ssl-pretrain predict` applies a trained model.",
-        )
+        remedy = "`napari-ssl-pretrain predict` applies a trained model."
+        return "TRAIN.ENABLE", "a run here always trains", "False", remedy
     return None
 
 
