@@ -151,8 +151,8 @@ def translate(fields: dict[str, Any]) -> Translation:
     """
     work = _Work(flatten(fields))
     if problem := _not_for_us(work):
-        subject, rule, value, remedy = problem
-        raise ConfigError(subject, rule, value=value, remedy=remedy)
+        subject, broken, value, remedy = problem
+        raise ConfigError(subject, broken, value=value, remedy=remedy)
     work.translated["PROBLEM.TYPE"] = "this program"
     for rule in _RULES:
         rule(work)

@@ -1,0 +1,86 @@
+"""Progress bars with the time left, on a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from napari_ssl_pretrain.cli import report, text
+
+if TYPE_CHECKING:
+    from napari_ssl_pretrain.spec import events as ev
+    from napari_ssl_pretrain.spec.events import AnyEvent
+
+
+class BarReport:
+    """One bar for what is under way; lines for what is done, above it."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False, soft_wrap=True)
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+            transient=True,
+        )
+        self._current: tuple[str, TaskID] | None = None
+        self._validation = ""
+
+    def __call__(self, event: AnyEvent) -> None:
+        """Move a bar or print a line."""
+        handler = getattr(self, f"_{event.kind}", None)
+        if handler:
+            handler(event)
+
+    def note(self, sentence: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(sentence, markup=False)
+
+    def close(self) -> None:
+        """Take the bars away."""
+        self._bars.stop()
+
+    def _move(self, label: str, done: float, total: float, note: str) -> None:
+        if self._current is None or self._current[0] != label:
+            if self._current:
+                self._bars.remove_task(self._current[1])
+            self._bars.start()
+            self._current = (label, self._bars.add_task(label, total=max(total, 1), note=note))
+        self._bars.update(self._current[1], completed=done, total=max(total, 1), note=note)
+
+    def _progress(self, event: ev.Progress) -> None:
+        left = "" if event.seconds_left is None else f"{text.duration(event.seconds_left)} left"
+        self._move(event.message or report.STAGES[event.stage], event.done, event.total, left)
+
+    def _step_finished(self, event: ev.StepFinished) -> None:
+        note = (
+            f"loss {event.loss:.4f}{self._validation}  {event.patches_per_second:.0f} patches/s  "
+            f"{text.duration(event.seconds_left)} left"
+        )
+        self._move("Training", event.step, event.steps, note)
+
+    def _epoch_finished(self, event: ev.EpochFinished) -> None:
+        best = " (best)" if event.best else ""
+        self._validation = f"  validation {event.validation_loss:.4f}{best}"
+
+    def _data_checked(self, event: ev.DataChecked) -> None:
+        for line in report.data_lines(event):
+            self.note(line)
+
+    def _run_started(self, event: ev.RunStarted) -> None:
+        self.note(report.started_line(event))
+        self._move("Training", event.step, event.steps, "first step…")
+
+    def _steps_planned(self, event: ev.StepsPlanned) -> None:
+        self.note(report.planned_line(event))
+
+    def _warned(self, event: ev.Warned) -> None:
+        self.note(f"note: {event.message}")
+
+    def _run_finished(self, event: ev.RunFinished) -> None:
+        self.close()
+        self.note(report.finished_line(event))

@@ -1,0 +1,220 @@
+"""What a run says, on a terminal, in a pipe, or as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from napari_ssl_pretrain.cli import text
+from napari_ssl_pretrain.spec.events import AnyEvent, Warned
+
+if TYPE_CHECKING:
+    from napari_ssl_pretrain.spec import events as ev
+
+STAGES = {
+    "scan": "Reading headers",
+    "prepare": "Preparing",
+    "validate": "Validating",
+    "test": "Testing",
+    "predict": "Predicting",
+}
+SECONDS_BETWEEN_LINES = 10.0
+SKIPPED_SHOWN = 5
+
+
+class Report(Protocol):
+    """Where events and notes go; it is called with each event."""
+
+    def __call__(self, event: AnyEvent) -> None:
+        """Show one event."""
+
+    def note(self, sentence: str) -> None:
+        """Show something that is no event."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+def make_report(*, as_json: bool) -> Report:
+    """Return what suits the standard output."""
+    if as_json:
+        return JsonReport()
+    if sys.stdout.isatty():
+        from napari_ssl_pretrain.cli.bars import BarReport  # noqa: PLC0415 - rich only on a terminal
+
+        return BarReport()
+    return PlainReport()
+
+
+class JsonReport:
+    """One JSON object a line, as in ``events.jsonl``."""
+
+    def __call__(self, event: AnyEvent) -> None:
+        """Print one event."""
+        sys.stdout.write(event.to_line())
+        sys.stdout.flush()
+
+    def note(self, sentence: str) -> None:
+        """Print a note as an event."""
+        self(Warned(message=sentence))
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Silent:
+    """Says nothing: for the helpers of a run on several devices."""
+
+    def __call__(self, event: AnyEvent) -> None:
+        """Ignore one event."""
+
+    def note(self, sentence: str) -> None:
+        """Ignore a note."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class PlainReport:
+    """Few plain lines: every epoch's end, and a sign of life every ten seconds at most."""
+
+    def __init__(self) -> None:
+        self._last_line = time.monotonic()
+        self._loss: float | None = None
+
+    def __call__(self, event: AnyEvent) -> None:
+        """Print what an event is worth."""
+        handler = getattr(self, f"_{event.kind}", None)
+        if handler:
+            handler(event)
+
+    def note(self, sentence: str) -> None:
+        """Print a line at once."""
+        self._last_line = time.monotonic()
+        print(sentence, flush=True)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def _due(self) -> bool:
+        return time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES
+
+    def _data_checked(self, event: ev.DataChecked) -> None:
+        for line in data_lines(event):
+            self.note(line)
+
+    def _progress(self, event: ev.Progress) -> None:
+        if self._due():
+            left = f", {text.duration(event.seconds_left)} left" if event.seconds_left else ""
+            self.note(f"{STAGES[event.stage]}: {event.done} of {event.total}{left}")
+
+    def _run_started(self, event: ev.RunStarted) -> None:
+        self.note(started_line(event))
+
+    def _steps_planned(self, event: ev.StepsPlanned) -> None:
+        self.note(planned_line(event))
+
+    def _step_finished(self, event: ev.StepFinished) -> None:
+        first = self._loss is None
+        self._loss = event.loss
+        if first or self._due():
+            left = text.duration(event.seconds_left)
+            self.note(
+                f"step {event.step} of {event.steps}: loss {event.loss:.4f}, "
+                f"{event.patches_per_second:.0f} patches/s, {left} left"
+            )
+
+    def _epoch_finished(self, event: ev.EpochFinished) -> None:
+        if self._due() or event.epoch in {1, event.epochs}:
+            self.note(epoch_line(event))
+
+    def _warned(self, event: ev.Warned) -> None:
+        self.note(f"note: {event.message}")
+
+    def _run_finished(self, event: ev.RunFinished) -> None:
+        self.note(finished_line(event))
+
+
+def data_lines(event: ev.DataChecked) -> list[str]:
+    """Say which images were found and which were not taken."""
+    validation = (
+        f"{event.validation} to validate" if event.validation else "validated on parts of them"
+    )
+    lines = [
+        f"Images: {event.train} to train, {validation}, {event.test} to test; "
+        f"{event.ndim}D, {text.count(event.channels, 'channel')}, axes {event.axes}"
+    ]
+    lines += [f"skipped: {sentence}" for sentence in event.skipped[:SKIPPED_SHOWN]]
+    if len(event.skipped) > SKIPPED_SHOWN:
+        lines.append(f"skipped: {len(event.skipped) - SKIPPED_SHOWN} more; `check` lists them all")
+    return lines + [f"note: {sentence}" for sentence in event.notes]
+
+
+def started_line(event: ev.RunStarted) -> str:
+    """Say what is trained, on what, for how long."""
+    size = f"{text.millions(event.parameters)} parameters"
+    epochs = text.count(event.epochs, "epoch")
+    steps = text.count(event.steps_per_epoch, "step")
+    patches = f"{event.batch_size} patches of {text.by(event.patch_size)}"
+    again = f", from step {event.step} on" if event.step else ""
+    return (
+        f"Training {event.backbone} ({size}) on {event.device} in {event.precision}: "
+        f"{epochs} of {steps}, each step {patches}{again}"
+    )
+
+
+def planned_line(event: ev.StepsPlanned) -> str:
+    """Say how many steps fit into the minutes that were asked for."""
+    epochs = text.count(event.epochs, "epoch")
+    return f"{text.count(event.steps, 'step')} fit into the time given ({epochs})"
+
+
+def epoch_line(event: ev.EpochFinished) -> str:
+    """Say where an epoch ended."""
+    best = " (best so far)" if event.best else ""
+    return (
+        f"epoch {event.epoch} of {event.epochs}: training loss {event.train_loss:.4f}, "
+        f"validation loss {event.validation_loss:.4f}{best}"
+    )
+
+
+def finished_line(event: ev.RunFinished) -> str:
+    """Say how it ended, in one line."""
+    why = {
+        "done": "Finished",
+        "patience": "Finished early, there was no improvement any more:",
+        "time": "Finished, the time is up:",
+        "stop": "Stopped as asked, the state is saved:",
+        "interrupt": "Interrupted, the state is saved:",
+        "error": "Failed:",
+        "killed": "Failed:",
+    }[event.reason]
+    if event.state == "failed":
+        return f"{why} {event.message}"
+    return f"{why} {event.epochs_done} of {text.count(event.epochs_planned, 'epoch')}"
+
+
+def score_lines(summary: dict[str, Any]) -> list[str]:
+    """Say what the test images came to, from ``summary.json``."""
+    test = summary.get("test") or {}
+    if "psnr" in test and "psnr_input" in test:
+        gain = test["psnr"] - test["psnr_input"]
+        return [
+            f"Test images: {test['psnr']:.2f} dB restored, {test['psnr_input']:.2f} dB worsened "
+            f"(PSNR, {gain:+.2f} dB)"
+        ]
+    if "hidden_mse" in test:
+        parts = [f"Test images: error in hidden parts {test['hidden_mse']:.3f}"]
+        if "hidden_mse_mean" in test:
+            parts.append(f"filled with the mean {test['hidden_mse_mean']:.3f}")
+        if "hidden_mse_inpaint" in test:
+            parts.append(f"filled by smooth interpolation {test['hidden_mse_inpaint']:.3f}")
+        return [", ".join(parts) + " (squared, lower is better)"]
+    return []
+
+
+def result_json(summary: dict[str, Any]) -> str:
+    """Return a summary as indented JSON."""
+    return json.dumps(summary, indent=2)

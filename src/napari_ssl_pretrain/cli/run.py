@@ -1,0 +1,150 @@
+"""``run``: the main job."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_ssl_pretrain import __version__
+from napari_ssl_pretrain.cli import report as reports
+from napari_ssl_pretrain.cli import text
+from napari_ssl_pretrain.cli.source import load_config
+from napari_ssl_pretrain.cli.stopping import StopOnSignal
+from napari_ssl_pretrain.errors import RunFailed, UserError
+from napari_ssl_pretrain.spec.run_dir import RunDir
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from napari_ssl_pretrain.cli.report import Report
+    from napari_ssl_pretrain.spec.config import PretrainConfig
+    from napari_ssl_pretrain.spec.events import AnyEvent
+
+DONE, INTERRUPTED = 0, 130
+
+
+def command(args: Namespace) -> int:
+    """Run the main job of a configuration."""
+    gpus = read_gpus(args.gpu)
+    loaded = load_config(args)
+    config = loaded.config
+    if len(gpus) == 1:
+        config = config.replace(
+            compute={**config.compute.model_dump(), "device": f"cuda:{gpus[0]}"}
+        )
+    report = make_report(as_json=args.json)
+    report.note(hello(config)) if not args.json else None
+    for note in loaded.notes:
+        report.note(note)
+    if len(gpus) > 1:
+        from napari_ssl_pretrain.cli import ranks  # noqa: PLC0415 - only for several devices
+
+        return ranks.launch(args, gpus)
+    expect = _Channels(report, loaded.channels)
+    summary, code = train(config, report, resume=args.resume, overwrite=args.overwrite, emit=expect)
+    if not args.json:
+        for line in [*reports.score_lines(summary), *where(config, args.config, summary, code)]:
+            report.note(line)
+    return code
+
+
+def make_report(*, as_json: bool) -> Report:
+    """Return the report of this process; of several only the first speaks."""
+    return (
+        reports.Silent()
+        if os.environ.get("RANK", "0") != "0"
+        else reports.make_report(as_json=as_json)
+    )
+
+
+def read_gpus(given: str | None) -> list[int]:
+    """Read ``--gpu``; an empty list leaves the choice to the program.
+
+    Raises
+    ------
+    UserError
+        It is no list of numbers.
+    """
+    if not given:
+        return []
+    numbers = [part.strip() for part in given.split(",")]
+    if not all(part.isdecimal() for part in numbers) or len(set(numbers)) < len(numbers):
+        remedy = "Give numbers such as 0 or 0,1, or leave it out."
+        raise UserError(
+            "--gpu", "must be different numbers, joined by commas", value=given, remedy=remedy
+        )
+    return [int(part) for part in numbers]
+
+
+def hello(config: PretrainConfig) -> str:
+    """Say what was understood, before anything slow happens."""
+    job = f"{config.name} ({config.pretext.task})"
+    return f"napari-ssl-pretrain {__version__}: {job}, results go to {run_dir(config).results}"
+
+
+def run_dir(config: PretrainConfig) -> RunDir:
+    """Return where the run lives."""
+    return RunDir(Path(config.result_dir), config.name, config.run_id)
+
+
+def train(
+    config: PretrainConfig,
+    report: Report,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    emit: Any = None,
+) -> tuple[dict[str, Any], int]:
+    """Run a configuration to its end; return its summary and the exit code.
+
+    Raises
+    ------
+    RunFailed
+        The run failed while it was under way.
+    """
+    from napari_ssl_pretrain.engine.run import pretrain  # noqa: PLC0415 - torch: 2 s
+
+    with StopOnSignal() as stop:
+        try:
+            result = pretrain(
+                config, emit=emit or report, should_stop=stop, resume=resume, overwrite=overwrite
+            )
+        finally:
+            report.close()
+    if result.summary.get("state") == "failed":
+        raise RunFailed(run_dir(config).results, result.summary.get("message") or "the run failed")
+    return result.summary, INTERRUPTED if stop.interrupted else DONE
+
+
+def where(
+    config: PretrainConfig, config_file: str, summary: dict[str, Any], code: int
+) -> list[str]:
+    """Say where the results are and what comes next."""
+    run = run_dir(config)
+    lines = []
+    if total := (summary.get("seconds") or {}).get("total"):
+        lines.append(f"Took {text.duration(total)}")
+    lines.append(f"Results: {run.results}")
+    if run.checkpoint("best").exists():
+        lines.append(f"Model:   {run.checkpoint('best')}")
+    if code == INTERRUPTED or summary.get("state") == "stopped":
+        words = f"napari-ssl-pretrain run --config {config_file} --resume"
+        lines.append(f"Go on:   {words} (and the same options as before)")
+    return lines
+
+
+class _Channels:
+    """Passes events on and says when a BiaPy file expected other channels."""
+
+    def __init__(self, report: Report, channels: int | None) -> None:
+        self._report = report
+        self._channels = channels
+
+    def __call__(self, event: AnyEvent) -> None:
+        self._report(event)
+        if event.kind == "data_checked" and self._channels not in {None, event.channels}:
+            self._report.note(
+                f"note: DATA.PATCH_SIZE says {self._channels} channels, "
+                f"the images have {event.channels}: {event.channels} are used."
+            )

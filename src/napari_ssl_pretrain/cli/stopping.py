@@ -1,0 +1,56 @@
+"""A wish to stop by signal: the first one saves the state, the second one ends at once."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from types import FrameType, TracebackType
+
+
+class StopOnSignal:
+    """While open, Ctrl-C and SIGTERM set a flag that the run looks at.
+
+    Attributes
+    ----------
+    interrupted
+        Whether Ctrl-C was pressed.
+    """
+
+    def __init__(self) -> None:
+        self.interrupted = False
+        self._asked = False
+        self._before: dict[int, signal.Handlers] = {}
+
+    def __call__(self) -> bool:
+        """Whether the run should stop."""
+        return self._asked
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._before[number] = signal.signal(number, self._handle)  # type: ignore[assignment]
+            except ValueError:  # not the main thread: whoever called us handles signals
+                break
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - signal's own
+        if self._asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._asked = True
+        self.interrupted = self.interrupted or number == signal.SIGINT
+        again = (
+            " Press Ctrl-C again to end at once, without saving." if number == signal.SIGINT else ""
+        )
+        print(f"\nStopping: the state is being saved.{again}", file=sys.stderr, flush=True)
