@@ -1,0 +1,1 @@
+"""Images as arrays: reading, surveying, cutting into patches and tiles, writing; no torch."""

@@ -1,0 +1,153 @@
+"""What a reader finds in a file's header, before anyone decides what the axes mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from napari_ssl_pretrain.data.images import Pixels
+
+UNKNOWN = "?"
+"""Letter of a stored axis whose meaning the file does not say."""
+
+LARGEST_RATIO = 1100
+"""No more bytes than this come out of one byte of deflate, LZW, PackBits or JPEG."""
+
+_UNITS = {
+    "µm": (
+        "micron",
+        "microns",
+        "um",
+        "μm",
+        "µm",
+        "micrometer",
+        "micrometers",
+        "micrometre",
+        "\\u00b5m",
+    ),
+    "nm": ("nm", "nanometer", "nanometers", "nanometre"),
+    "mm": ("mm", "millimeter", "millimeters", "millimetre"),
+    "cm": ("cm", "centimeter", "centimetre"),
+    "m": ("m", "meter", "metre"),
+    "Å": ("å", "angstrom", "\u212b"),
+    "pm": ("pm", "picometer", "picometre"),
+    "inch": ("inch", "in", "inches"),
+}
+_NAMES = {name: unit for unit, names in _UNITS.items() for name in names}
+METRES = {
+    "m": 1.0,
+    "cm": 1e-2,
+    "mm": 1e-3,
+    "µm": 1e-6,
+    "nm": 1e-9,
+    "Å": 1e-10,
+    "pm": 1e-12,
+    "inch": 0.0254,
+}
+
+
+class Refused(ValueError):
+    """A file is refused; the text is the rule that it breaks.
+
+    Parameters
+    ----------
+    rule
+        What is wrong, without a full stop.
+    remedy
+        What to do, as a sentence.
+    """
+
+    def __init__(self, rule: str, remedy: str = "") -> None:
+        super().__init__(rule)
+        self.remedy = remedy
+
+
+@dataclass(frozen=True)
+class Header:
+    """The header of one image file.
+
+    Attributes
+    ----------
+    stored
+        One letter a stored axis, ``?`` where the file does not say.
+    shape
+        Length of each stored axis.
+    dtype
+        Data type of the pixels as stored.
+    pixels
+        Access to the pixels.
+    pixel_size
+        Spacing by axis letter; empty where unknown.
+    unit
+        Unit of ``pixel_size``.
+    notes
+        What the user should know of how the file is read.
+    """
+
+    stored: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    pixels: Pixels
+    pixel_size: dict[str, float] = field(default_factory=dict)
+    unit: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def unit_name(text: object) -> str | None:
+    """Return one spelling for a unit of length; None where it is none."""
+    return _NAMES.get(str(text).strip().lower())
+
+
+def one_unit(
+    sizes: dict[str, float], units: dict[str, str | None]
+) -> tuple[dict[str, float], str | None]:
+    """Bring spacings in several units to that of X; leave out those without a length."""
+    unit = units.get("X") or units.get("Y") or units.get("Z")
+    if unit is None:
+        return {}, None
+    found = {}
+    for axis, size in sizes.items():
+        own = units.get(axis)
+        if own is not None and np.isfinite(size) and size > 0:
+            found[axis] = float(size) if own == unit else float(size * METRES[own] / METRES[unit])
+    return found, unit if found else None
+
+
+def check_dtype(dtype: np.dtype) -> None:
+    """Refuse what is no plain number of at most 64 bits.
+
+    Raises
+    ------
+    Refused
+        The data type is complex, an object, text, a record, a time, or wider than 64 bits.
+    """
+    if dtype.kind not in "buif" or dtype.itemsize > 8:  # noqa: PLR2004
+        raise Refused(
+            f"holds {dtype.name} where integers or real floats of at most 64 bits are needed",
+            "Convert it, for complex numbers to their magnitude."
+            if dtype.kind == "c"
+            else "Convert it.",
+        )
+
+
+def check_shape(shape: tuple[int, ...]) -> None:
+    """Refuse an image without pixels.
+
+    Raises
+    ------
+    Refused
+        An axis has no length.
+    """
+    if min(shape, default=0) < 1:
+        raise Refused(f"has no pixels (shape {' x '.join(map(str, shape))})", "Remove it.")
+
+
+def truncated(needed: int, held: int) -> Refused:
+    """Return the refusal of a file that is shorter than its header says."""
+    return Refused(
+        f"is truncated: the file holds {held} bytes, fewer than the {needed} its header says",
+        "Copy or export it again.",
+    )

@@ -1,0 +1,207 @@
+"""One image as the rest of the program sees it: frames of ``C(Z)YX`` that are read on demand."""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from napari_ssl_pretrain.errors import DataError
+
+Index = tuple[int | slice, ...]
+
+READ_ERRORS = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    EOFError,
+    AssertionError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+"""What decoders raise on damaged files; none of it is a fault of the program."""
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """What an image file holds, as stored.
+
+    Attributes
+    ----------
+    path
+        The file, or the folder of an OME-Zarr image.
+    name
+        Name of the image, unique in its set; names the output files.
+    axes
+        Letters of the stored axes, such as ``ZCYX``, ``YXS`` or ``TYX``.
+    shape
+        Length of each stored axis.
+    dtype
+        Data type of the pixels.
+    pixel_size
+        Spacing of the spatial axes by letter; empty where unknown.
+    unit
+        Unit of ``pixel_size``, or None where unknown.
+    note
+        What was assumed on reading; empty where the file says it all.
+    """
+
+    path: Path
+    name: str
+    axes: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    pixel_size: dict[str, float]
+    unit: str | None
+    note: str = ""
+
+    def length(self, letter: str) -> int:
+        """Return the length of an axis, 1 where the image lacks it."""
+        return self.shape[self.axes.index(letter)] if letter in self.axes else 1
+
+    @property
+    def channels(self) -> int:
+        """Number of channels; the samples of an RGB image are channels."""
+        return self.length("C") * self.length("S")
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether the image has more than one plane in depth."""
+        return self.length("Z") > 1
+
+
+class Pixels(Protocol):
+    """The stored pixels of one image; nothing is decoded before it is asked for."""
+
+    def read(self, index: Index) -> np.ndarray:
+        """Return the pixels at an integer or a slice for each stored axis."""
+
+
+class Image:
+    """One image, opened lazily.
+
+    Parameters
+    ----------
+    info
+        What the file holds.
+    pixels
+        Access to the stored pixels.
+    ndim
+        3 to treat Z as depth, 2 to loop over its planes as frames.
+    channels
+        Channels to use, by index; None for all.
+
+    Attributes
+    ----------
+    frames
+        Number of times, and of planes where ``ndim`` is 2, each an image ``C(Z)YX`` of its own.
+    spatial
+        Shape ``(z,) y, x`` of a frame.
+    """
+
+    def __init__(
+        self, info: ImageInfo, pixels: Pixels, ndim: int, channels: Sequence[int] | None = None
+    ) -> None:
+        self.info = info
+        self.ndim = ndim
+        self.channels = tuple(range(info.channels)) if channels is None else tuple(channels)
+        self._pixels = pixels
+        looped = "TZ" if ndim == 2 else "T"  # noqa: PLR2004
+        self.frame_axes = "".join(a for a in info.axes if a in looped)
+        self.spatial_axes = "ZYX"[-ndim:]
+        self.frames = math.prod(info.length(a) for a in self.frame_axes)
+        self.spatial = tuple(info.length(a) for a in self.spatial_axes)
+
+    def __repr__(self) -> str:
+        return f"Image({self.info.name!r}, {self.info.axes}, {self.info.shape}, {self.info.dtype})"
+
+    @property
+    def in_channels(self) -> int:
+        """Number of channels that are used."""
+        return len(self.channels)
+
+    @property
+    def voxel_size(self) -> tuple[float, ...] | None:
+        """Spacing of each spatial axis, or None where one is unknown."""
+        sizes = [self.info.pixel_size.get(axis) for axis in self.spatial_axes]
+        return None if None in sizes else tuple(size for size in sizes if size is not None)
+
+    @property
+    def frame_bytes(self) -> int:
+        """Memory that one frame takes in the file's dtype."""
+        return self.in_channels * math.prod(self.spatial) * self.info.dtype.itemsize
+
+    def renamed(self, name: str) -> Image:
+        """Return the same image under another name."""
+        return Image(replace(self.info, name=name), self._pixels, self.ndim, self.channels)
+
+    def frame_index(self, frame: int) -> dict[str, int]:
+        """Return the place of a frame on each axis that is looped over."""
+        if not 0 <= frame < self.frames:
+            raise IndexError(f"frame {frame} of {self.frames}")
+        lengths = [self.info.length(a) for a in self.frame_axes]
+        places = np.unravel_index(frame, lengths) if lengths else ()
+        return {axis: int(place) for axis, place in zip(self.frame_axes, places, strict=True)}
+
+    def read(self, frame: int, region: tuple[slice, ...] | None = None) -> np.ndarray:
+        """Read a frame, or a box of it, as ``C *spatial`` in the file's dtype.
+
+        Parameters
+        ----------
+        frame
+            Number of the frame.
+        region
+            A slice for each spatial axis, inside the image.
+
+        Raises
+        ------
+        DataError
+            The pixels cannot be decoded.
+        """
+        place = self.frame_index(frame)
+        boxes = dict(zip(self.spatial_axes, region or (slice(None),) * self.ndim, strict=True))
+        index: list[int | slice] = []
+        for axis, length in zip(self.info.axes, self.info.shape, strict=True):
+            box = boxes.get(axis, slice(None))
+            index.append(place[axis] if axis in place else slice(*box.indices(length)[:2]))
+        return self._select(self._decode(tuple(index)))
+
+    def _decode(self, index: Index) -> np.ndarray:
+        try:
+            block = self._pixels.read(index)
+        except READ_ERRORS as error:
+            raise DataError(
+                self.info.path,
+                f"cannot be decoded ({first_line(error)})",
+                remedy="Export the image again.",
+            ) from error
+        return block
+
+    def _select(self, block: np.ndarray) -> np.ndarray:
+        """Bring stored pixels, less the looped axes, to ``C *spatial`` and take the channels."""
+        left = [a for a in self.info.axes if a not in self.frame_axes]
+        channel_axes = [a for a in left if a in "CS"]
+        order = [left.index(a) for a in (*channel_axes, *self.spatial_axes) if a in left]
+        block = block.transpose(order)
+        block = block.reshape(-1, *block.shape[len(channel_axes) :])
+        block = block.reshape(len(block), *(1,) * (1 + self.ndim - block.ndim), *block.shape[1:])
+        if self.channels != tuple(range(len(block))):
+            block = block[list(self.channels)]
+        dtype = np.dtype(np.uint8) if block.dtype == bool else block.dtype.newbyteorder("=")
+        return np.ascontiguousarray(block, dtype)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(".")

@@ -1,0 +1,199 @@
+"""From a path to an image: what kind of file it is by its first bytes, and who reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from napari_ssl_pretrain.data.axes import settle
+from napari_ssl_pretrain.data.header import Header, Refused
+from napari_ssl_pretrain.data.images import READ_ERRORS, Image, ImageInfo, first_line
+from napari_ssl_pretrain.errors import ConfigError, DataError
+
+Reader = Callable[[Path], Header]
+
+KINDS = "TIFF, PNG, JPEG, OME-Zarr and NPY"
+_MAGIC = {
+    b"II*\x00": "tiff",
+    b"MM\x00*": "tiff",
+    b"II+\x00": "tiff",
+    b"MM\x00+": "tiff",
+    b"\x89PNG\r\n\x1a\n": "png",
+    b"\xff\xd8\xff": "jpeg",
+    b"\x93NUMPY": "npy",
+}
+_READERS = {"tiff": "tiff", "png": "png", "jpeg": "jpeg", "npy": "npy", "zarr": "ome_zarr"}
+_SUFFIXES = {
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".png": "png",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".npy": "npy",
+}
+_ZARR_FILES = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+
+
+@dataclass(frozen=True)
+class Found:
+    """An image whose header was read.
+
+    Attributes
+    ----------
+    info
+        What it holds, its axes settled.
+    header
+        Its header.
+    """
+
+    info: ImageInfo
+    header: Header
+
+    def image(self, ndim: int, channels: Sequence[int] | None) -> Image:
+        """Return the image, to be read in 2 or 3 dimensions."""
+        return Image(self.info, self.header.pixels, ndim, channels)
+
+
+def is_zarr(path: Path) -> bool:
+    """Return whether a folder is a Zarr group or array."""
+    return path.is_dir() and any((path / name).is_file() for name in _ZARR_FILES)
+
+
+def image_name(path: Path) -> str:
+    """Return a file's name without what tells of its format."""
+    name = path.name
+    for ending in (".ome.tif", ".ome.tiff", ".ome.zarr"):
+        if name.lower().endswith(ending) and len(name) > len(ending):
+            return name[: -len(ending)]
+    return path.stem
+
+
+def kind_of(path: Path) -> tuple[str, str]:
+    """Return which reader a file needs, by its first bytes, and a note where its name says another.
+
+    Raises
+    ------
+    Refused
+        It is no image that can be read here.
+    """
+    if path.is_dir():
+        if is_zarr(path):
+            return "zarr", ""
+        raise Refused("is a folder, not an image", "Name an image, or an OME-Zarr folder.")
+    with path.open("rb") as file:
+        head = file.read(16)
+    if not head:
+        raise Refused("is empty (0 bytes)", "Copy or export it again.")
+    kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
+    named = _SUFFIXES.get(path.suffix.lower(), "")
+    if not kind and named:
+        raise Refused(
+            f"is no {named.upper()} file, though its name says so", "Export it again, or remove it."
+        )
+    if not kind:
+        raise Refused(f"is none of {KINDS}", "Convert it to TIFF, or move it elsewhere.")
+    note = f"is a {kind.upper()} file in spite of its name" if named and named != kind else ""
+    return kind, note
+
+
+def read_header(path: Path, axes: str = "auto") -> Found:
+    """Read an image's header and settle its axes.
+
+    Parameters
+    ----------
+    path
+        An image file or an OME-Zarr folder.
+    axes
+        Axes as stored, or ``auto``.
+
+    Raises
+    ------
+    DataError
+        The file is missing, no image, damaged, or does not have these axes.
+    """
+    path = Path(path)
+    try:
+        kind, note = kind_of(path)
+        reader: Reader = import_module(f"napari_ssl_pretrain.data.{_READERS[kind]}").read_header
+        header = reader(path)
+        letters, assumed = settle(header.stored, header.shape, axes)
+    except FileNotFoundError:
+        raise DataError(path, "does not exist", remedy="Check the path.") from None
+    except PermissionError:
+        raise DataError(path, "may not be read", remedy="Check its permissions.") from None
+    except Refused as refused:
+        raise DataError(path, str(refused), remedy=refused.remedy) from None
+    except READ_ERRORS as error:
+        raise DataError(
+            path, f"cannot be read ({first_line(error)})", remedy="Export it again, or remove it."
+        ) from None
+    notes = "; ".join(part for part in (note, *header.notes, assumed) if part)
+    sizes = {a: s for a, s in header.pixel_size.items() if a in letters}
+    dtype = np.dtype(np.uint8) if header.dtype == bool else header.dtype
+    unit = header.unit if sizes else None
+    info = ImageInfo(path, image_name(path), letters, header.shape, dtype, sizes, unit, notes)
+    return Found(info, header)
+
+
+def open_image(
+    path: str | Path,
+    axes: str = "auto",
+    ndim: Literal["auto", 2, 3] = "auto",
+    channels: Literal["all"] | Sequence[int] = "all",
+) -> Image:
+    """Open one image lazily.
+
+    Parameters
+    ----------
+    path
+        An image file or an OME-Zarr folder.
+    axes
+        Axes as stored, or ``auto`` to read metadata.
+    ndim
+        2 to loop over planes, 3 for volumes, ``auto`` to follow the axes.
+    channels
+        Channels to use, by index, or ``all``.
+
+    Raises
+    ------
+    DataError
+        The file is missing, no image, damaged, or does not have these axes.
+    ConfigError
+        ``ndim`` is 3 and the image is flat, or it has no such channel.
+    """
+    found = read_header(Path(path), axes)
+    info = found.info
+    dims = (3 if info.is_volume else 2) if ndim == "auto" else ndim
+    if dims == 3 and not info.is_volume:  # noqa: PLR2004
+        raise flat_error(info)
+    chosen = None if channels == "all" else tuple(channels)
+    if chosen is not None and max(chosen) >= info.channels:
+        raise channel_error(chosen, info)
+    return found.image(dims, chosen)
+
+
+def flat_error(info: ImageInfo) -> ConfigError:
+    """Return the refusal of a flat image where volumes are wanted."""
+    return ConfigError(
+        "data.ndim",
+        f"needs images with depth, but {info.path.name} is flat ({info.axes}, "
+        f"{' x '.join(map(str, info.shape))})",
+        value=3,
+        remedy="Set data.ndim to 2, or data.axes if its axes were misread.",
+    )
+
+
+def channel_error(channels: Sequence[int], info: ImageInfo) -> ConfigError:
+    """Return the refusal of a channel that an image lacks."""
+    have = "only channel 0" if info.channels == 1 else f"channels 0 to {info.channels - 1}"
+    return ConfigError(
+        "data.channels",
+        f"must be channels that the images have; {info.path.name} has {have}",
+        value=list(channels),
+        remedy="Correct the list; channels count from 0.",
+    )

@@ -1,0 +1,148 @@
+"""Worsened copies of the images, kept with what they were made from and how."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_ssl_pretrain.data.images import Image
+from napari_ssl_pretrain.data.intensity import ImageIntensity, finite, measure
+from napari_ssl_pretrain.data.writers import write_image, write_text
+from napari_ssl_pretrain.errors import ConfigError
+from napari_ssl_pretrain.pretext import Crappify, Intensity, NumpyRandom
+
+RECORD = "ssl_source.json"
+_VERSION = 1
+
+
+def prepare_ssl_source(
+    images: Sequence[Image],
+    task: Crappify,
+    folder: Path,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Worsen each image whole and store it; copies that are still true are kept.
+
+    Parameters
+    ----------
+    images
+        The clean images, with unique names.
+    task
+        How to worsen them.
+    folder
+        Where the copies are kept.
+    seed
+        Seed of the noise; that of an image depends on it and the image's name alone.
+    progress
+        Told the number of images that are ready, and of all.
+
+    Returns
+    -------
+    copies
+        The path of each image's copy, in order.
+
+    Raises
+    ------
+    ConfigError
+        The folder is one of the images' own, or cannot be written.
+    DataError
+        The pixels of an image cannot be decoded.
+    """
+    folder = Path(folder)
+    _check_apart(images, folder)
+    made_with = {"version": _VERSION, "seed": seed, "task": task.model_dump(mode="json")}
+    known = _known(folder, made_with)
+    copies: dict[str, Any] = {}
+    paths = []
+    for number, image in enumerate(images, start=1):
+        name = f"{image.info.name}.tif"
+        source = fingerprint(image)
+        if known.get(name) != source or not (folder / name).is_file():
+            (folder / name).unlink(missing_ok=True)
+            write_image(folder / name, worsened_frames(image, task, seed), image)
+        copies[name] = source
+        paths.append(folder / name)
+        # others of an earlier preparation stay known until all are done
+        record = made_with | {"copies": known | copies}
+        write_text(folder / RECORD, json.dumps(record, indent=1))
+        if progress is not None:
+            progress(number, len(images))
+    for stale in set(known) - set(copies):
+        (folder / stale).unlink(missing_ok=True)
+    write_text(folder / RECORD, json.dumps(made_with | {"copies": copies}, indent=1))
+    return paths
+
+
+def worsened_frames(image: Image, task: Crappify, seed: int) -> list[np.ndarray]:
+    """Return each frame of an image worsened, float32 in the image's own units."""
+    found = measure(image, "zscore")
+    batch = as_batch(found)
+    key = zlib.crc32(image.info.name.encode())
+    return [
+        np.asarray(
+            task.worsen(
+                finite(image.read(frame), found.mean)[None],
+                batch,
+                NumpyRandom([(seed, key, frame)]),
+            )[0]
+        )
+        for frame in range(image.frames)
+    ]
+
+
+def as_batch(found: ImageIntensity) -> Intensity:
+    """Return an image's brightness as that of a batch of one."""
+    return Intensity(
+        found.offset[None].astype(np.float32),
+        found.scale[None].astype(np.float32),
+        np.array([found.low], np.float32),
+        np.array([found.high], np.float32),
+    )
+
+
+def fingerprint(image: Image) -> dict[str, Any]:
+    """Return what tells whether an image has changed, without reading it."""
+    path = image.info.path
+    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+    stats = [p.stat() for p in files]
+    return {
+        "path": str(path.absolute()),
+        "size": sum(s.st_size for s in stats),
+        "mtime_ns": max((s.st_mtime_ns for s in stats), default=0),
+        "files": len(files),
+        "axes": image.info.axes,
+        "shape": list(image.info.shape),
+        "ndim": image.ndim,
+        "channels": list(image.channels),
+    }
+
+
+def _known(folder: Path, made_with: dict[str, Any]) -> dict[str, Any]:
+    """Return the copies that were made in the same way; none where anything differs."""
+    try:
+        record = json.loads((folder / RECORD).read_text("utf-8"))
+        same = all(
+            record.get(key) == value for key, value in json.loads(json.dumps(made_with)).items()
+        )
+        return dict(record["copies"]) if same else {}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}
+
+
+def _check_apart(images: Sequence[Image], folder: Path) -> None:
+    """Refuse to write beside the user's images."""
+    here = folder.resolve()
+    for image in images:
+        if image.info.path.resolve().parent == here:
+            raise ConfigError(
+                "pretext.ssl_source_dir",
+                "must not be the folder of the images themselves",
+                value=folder,
+                remedy="Name another folder, or auto.",
+            )
