@@ -1,0 +1,1 @@
+"""What napari shows: dock widgets, live preview, results as layers. No torch."""

@@ -1,0 +1,350 @@
+"""The form: one row for each field of the configuration, made from the model itself.
+
+Every field's editor carries the field's dotted path as its Qt object name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from qtpy.QtCore import Qt, QTimer, Signal  # type: ignore[attr-defined]
+from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+from napari_ssl_pretrain.gui.editors import (
+    ChoiceEditor,
+    Editor,
+    TextEditor,
+    WheelGuard,
+    flatten,
+    make_editor,
+)
+from napari_ssl_pretrain.gui.paths_editor import PathsEditor
+from napari_ssl_pretrain.spec.backbones import AUTO_BACKBONE, BACKBONES
+from napari_ssl_pretrain.spec.config import PretrainConfig
+from napari_ssl_pretrain.spec.config_errors import all_keys, field_at
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from napari_ssl_pretrain.errors import UserError
+
+LABEL_WIDTH = 108
+ERROR_COLOR = "#f0616d"
+
+SECTIONS = (
+    ("Images", "data"),
+    ("Pretext task", "pretext"),
+    ("Results", ""),
+    ("Training", "training"),
+    ("Network", "backbone"),
+    ("Computer", "compute"),
+)
+LABELS = {
+    "data.train": "Train on",
+    "data.validation": "Validate on",
+    "data.test": "Test on",
+    "data.ndim": "Dimensions",
+    "data.validation_fraction": "Validation part",
+    "pretext.fresh": "Fresh each step",
+    "pretext.ssl_source_dir": "Worsened copies",
+    "pretext.normalize_target": "Normalize tokens",
+    "result_dir": "Result folder",
+    "run_id": "Run number",
+    "backbone.name": "Network",
+    "backbone.decoder_embed_dim": "Decoder width",
+    "backbone.embed_dim": "Width",
+    "backbone.num_heads": "Heads",
+    "backbone.decoder_num_heads": "Decoder heads",
+    "backbone.features_per_stage": "Features a stage",
+    "backbone.blocks_per_stage": "Blocks a stage",
+    "training.steps_per_epoch": "Steps an epoch",
+    "training.load_checkpoint": "Start from",
+    "compute.memory_gb": "Memory (GB)",
+}
+SPECIAL: dict[str, Callable[[], Editor]] = {
+    "result_dir": lambda: PathsEditor("folder", empty=""),
+    "pretext.ssl_source_dir": lambda: PathsEditor("folder", empty="auto"),
+    "training.load_checkpoint": lambda: PathsEditor("file", empty=None),
+    "backbone.name": lambda: ChoiceEditor(["auto"]),
+    "compute.device": lambda: ChoiceEditor(["auto", "cpu", "cuda", "mps"]),
+    "data.axes": lambda: TextEditor(empty="auto", as_text=True),
+}
+UNET, MAE = "U-Nets", "mae_vit"
+
+
+class Only(NamedTuple):
+    """When a field matters, read from the word before the colon of its description."""
+
+    task: str | None
+    family: str | None
+
+    def holds(self, task: str, backbone: str) -> bool:
+        """Whether the field matters for this task and network."""
+        name = AUTO_BACKBONE[task] if backbone == "auto" else backbone  # type: ignore[index]
+        row = BACKBONES.get(name)
+        family = row.family if row else None
+        return self.task in {None, task} and self.family in {None, family}
+
+
+def split_description(text: str) -> tuple[Only, str]:
+    """Split a field's description into when it matters and the sentence itself."""
+    head, colon, rest = text.partition(": ")
+    if colon and head in AUTO_BACKBONE and "masking: " not in rest:
+        return Only(head, None), rest[:1].upper() + rest[1:]
+    if colon and head in {UNET, MAE}:
+        return Only(None, "unet" if head == UNET else "mae"), rest[:1].upper() + rest[1:]
+    return Only(None, None), text
+
+
+class Row(QWidget):
+    """A label, an editor, and below it the place of an error."""
+
+    def __init__(self, path: str, editor: Editor, description: str) -> None:
+        super().__init__()
+        self.path, self.editor = path, editor
+        self.only, sentence = split_description(description)
+        key = path.rpartition(".")[2].replace("_", " ")
+        self.title = LABELS.get(path, key[:1].upper() + key[1:])
+        label = QLabel(self.title)
+        label.setFixedWidth(LABEL_WIDTH)
+        tip = f"<p>{sentence}</p><p><tt>{path}</tt></p>"
+        label.setToolTip(tip)
+        editor.native.setToolTip(tip)
+        editor.native.setObjectName(path)
+        self.error = QLabel()
+        self.error.setObjectName(f"{path}.error")
+        self.error.setWordWrap(True)
+        self.error.setStyleSheet(f"color: {ERROR_COLOR};")
+        self.error.setTextInteractionFlags(Qt.TextInteractionFlag.TextBrowserInteraction)
+        self.error.hide()
+        layout = QGridLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setHorizontalSpacing(6)
+        layout.setVerticalSpacing(2)
+        layout.addWidget(label, 0, 0)
+        layout.addWidget(editor.native, 0, 1)
+        layout.addWidget(self.error, 1, 0, 1, 2)
+        layout.setColumnStretch(1, 1)
+
+    def show_error(self, text: str) -> None:
+        """Show a sentence under the editor; an empty one takes it away."""
+        self.error.setText(text)
+        self.error.setVisible(bool(text))
+
+
+class ConfigForm(QScrollArea):
+    """All fields of a configuration, by section, the rare ones folded away.
+
+    Parameters
+    ----------
+    layers
+        Returns the open layers as pairs of name and file, for the fields that take images.
+    """
+
+    changed = Signal(str)
+    link_clicked = Signal(str)
+
+    def __init__(self, layers: Callable[[], list[tuple[str, str]]] = list) -> None:
+        super().__init__()
+        self.rows: dict[str, Row] = {}
+        self._layers = layers
+        self._folds: dict[str, QCollapsible] = {}
+        self._guard = WheelGuard(self)
+        self._quiet = False
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        inside = QWidget()
+        layout = QVBoxLayout(inside)
+        layout.setContentsMargins(4, 2, 6, 4)
+        layout.setSpacing(4)
+        for title, group in SECTIONS:
+            self._add_section(layout, title, group)
+        layout.addStretch(1)
+        self.setWidget(inside)
+        self.set_fields(defaults())
+        self._show_what_matters()
+
+    def _add_section(self, layout: QVBoxLayout, title: str, group: str) -> None:
+        header = QLabel(f"<b>{title}</b>")
+        header.setContentsMargins(0, 6, 0, 0)
+        layout.addWidget(header)
+        folded = QWidget()
+        rare = QVBoxLayout(folded)
+        rare.setContentsMargins(0, 0, 0, 0)
+        rare.setSpacing(4)
+        for path in fields_of(group):
+            row = self._add_row(path)
+            extra = field_at(path, PretrainConfig).json_schema_extra or {}
+            advanced = extra.get("advanced", False)
+            (rare if advanced else layout).addWidget(row)
+        if rare.count():
+            fold = _fold(f"More about {title.lower()}", folded)
+            fold.setObjectName(f"{group}.more")
+            layout.addWidget(fold)
+            self._folds[group] = fold
+
+    def _add_row(self, path: str) -> Row:
+        field = field_at(path, PretrainConfig)
+        editor = self._special_editor(path) or make_editor(field)
+        row = Row(path, editor, field.description or "")
+        self._guard.protect(editor.native)
+        editor.on_change(lambda: self._on_change(path))
+        row.error.linkActivated.connect(self.link_clicked)
+        self.rows[path] = row
+        return row
+
+    def _special_editor(self, path: str) -> Editor | None:
+        field = field_at(path, PretrainConfig)
+        if tuple[str, ...] in flatten(field.annotation):
+            empty = () if field.is_required() else None
+            return PathsEditor("images", empty=empty, layers=self._layers)
+        make = SPECIAL.get(path)
+        return make() if make else None
+
+    def get(self, path: str) -> Any:
+        """Return what one field holds, as YAML would give it."""
+        return self.rows[path].editor.get()
+
+    def set(self, path: str, value: Any) -> None:
+        """Change one field."""
+        self.rows[path].editor.set(value)
+
+    def fields(self) -> dict[str, Any]:
+        """Return what all fields hold, nested, valid or not."""
+        nested: dict[str, Any] = {}
+        for path, row in self.rows.items():
+            group, _, key = path.rpartition(".")
+            (nested.setdefault(group, {}) if group else nested)[key] = row.editor.get()
+        if not nested["data"]["train"]:
+            del nested["data"]["train"]
+        return nested
+
+    def set_fields(self, fields: dict[str, Any]) -> None:
+        """Show nested values; what is missing or unknown is left as it is."""
+        self._quiet = True
+        try:
+            for path, row in self.rows.items():
+                group, _, key = path.rpartition(".")
+                inside = fields.get(group) if group else fields
+                if isinstance(inside, dict) and key in inside:
+                    row.editor.set(inside[key])
+        finally:
+            self._quiet = False
+        self.clear_errors()
+        self._show_what_matters()
+        self.changed.emit("")
+
+    def value(self) -> PretrainConfig:
+        """Return the configuration; raises ``ConfigError`` where a field is wrong."""
+        return PretrainConfig.from_dict(self.fields())
+
+    def setValue(self, config: PretrainConfig) -> None:
+        """Show a configuration."""
+        self.set_fields(config.model_dump())
+
+    def _on_change(self, path: str) -> None:
+        if self._quiet:
+            return
+        self.rows[path].show_error("")
+        if path in {"pretext.task", "backbone.name"}:
+            self._show_what_matters()
+        self.changed.emit(path)
+
+    def _show_what_matters(self) -> None:
+        task = str(self.get("pretext.task"))
+        name = self.rows["backbone.name"].editor
+        if isinstance(name, ChoiceEditor):
+            self._quiet, was_quiet = True, self._quiet
+            name.set_choices(backbone_choices(task))
+            self._quiet = was_quiet
+        for row in self.rows.values():
+            row.setVisible(row.only.holds(task, str(self.get("backbone.name"))))
+        for fold in self._folds.values():
+            if fold.isExpanded():
+                fold.expand(animate=False)
+
+    def clear_errors(self) -> None:
+        """Take all errors away."""
+        for row in self.rows.values():
+            row.show_error("")
+
+    def show_error(self, error: UserError, *, extra: str = "") -> bool:
+        """Show an error under the field that it concerns; false when it concerns none."""
+        path = self.field_of(error)
+        if path is None:
+            return False
+        value = error.value if error.value not in {"", error.subject} else ""
+        subject = "" if error.subject == path else error.subject
+        head = ": ".join(part for part in (subject, value, error.rule) if part)
+        head = head[:1].upper() + head[1:] if head == error.rule else head
+        self.rows[path].show_error(f"{head}. {error.remedy} {extra}".strip())
+        self.reveal(path)
+        return True
+
+    def field_of(self, error: UserError) -> str | None:
+        """Return the path of the field that an error concerns, or None."""
+        if error.subject in self.rows:
+            return error.subject
+        for path in ("data.train", "data.validation", "data.test", "training.load_checkpoint"):
+            given = self.get(path) or ()
+            entries = (given,) if isinstance(given, str) else given
+            stems = (entry.split("*")[0].rstrip("/\\") for entry in entries)
+            if any(stem and stem in error.subject for stem in stems):
+                return path
+        named = (p for p in self.rows if "." in p and p.rpartition(".")[2] in error.rule.split())
+        return next(named, None)
+
+    def reveal(self, path: str) -> None:
+        """Unfold and scroll to a field."""
+        group = path.rpartition(".")[0]
+        row, fold = self.rows[path], self._folds.get(group)
+        row.show()
+        if fold is not None and fold.content().isAncestorOf(row):
+            fold.expand(animate=False)
+        # the new line under the field has its place only after the layout has run
+        QTimer.singleShot(0, partial(self._scroll_to, row))
+
+    def _scroll_to(self, row: Row) -> None:
+        with contextlib.suppress(RuntimeError):  # closed in the meantime
+            self.ensureWidgetVisible(row, 0, 40)
+
+
+def _fold(title: str, content: QWidget) -> QCollapsible:
+    fold = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
+    fold.setDuration(0)
+    fold.setContent(content)
+    fold.collapse(animate=False)
+    fold.toggleButton().setStyleSheet(
+        "QPushButton { text-align: left; border: none; background: transparent; padding: 2px; }"
+        "QPushButton:hover { text-decoration: underline; }"
+    )
+    inner = fold.layout()
+    if inner is not None:
+        inner.setContentsMargins(0, 0, 0, 0)
+        inner.setSpacing(2)
+    return fold
+
+
+def fields_of(group: str) -> Iterator[str]:
+    """Yield the dotted paths of a group's own fields."""
+    groups = {g for _, g in SECTIONS if g}
+    for path in all_keys(PretrainConfig):
+        if path not in groups and path.rpartition(".")[0] == group:
+            yield path
+
+
+def backbone_choices(task: str) -> list[Any]:
+    """Return the networks that can learn a task."""
+    return ["auto", *(row.name for row in BACKBONES.values() if task in row.tasks)]
+
+
+def defaults() -> dict[str, Any]:
+    """Return the defaults of all fields; crappify is the task to begin with."""
+    config = PretrainConfig(data={"train": ("x",)}, pretext={"task": "crappify"})
+    fields = config.model_dump()
+    fields["data"]["train"] = ()
+    return fields
