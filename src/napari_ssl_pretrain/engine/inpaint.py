@@ -1,0 +1,197 @@
+"""Smooth interpolation of hidden pixels from the visible ones: the baseline of *masking*.
+
+A spline in tension. Of all images that agree with the visible pixels it takes the one of least
+``tension * |gradient|^2 + |Laplacian|^2``. Without tension that is biharmonic interpolation, which
+overshoots in noisy images; with much tension it is harmonic, which bends sharply at the border of
+every hole. The tension between them was better than either on electron microscopy and on nuclei.
+
+Neighbours along a rough axis say less than those along a smooth one (the planes of an anisotropic
+volume, say), so each axis is weighted by the inverse of the mean squared difference of visible
+neighbours. Solved by conjugate gradients, coarse to fine; the cost is linear in the size.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+TENSION = 0.1
+"""Weight of the gradient against the Laplacian, in units of the finest grid's pixels."""
+
+HALVED_FROM = 0.4
+"""An axis is halved where its weight is at least this part of the largest one."""
+
+_ITERATIONS = 300
+_TOLERANCE = 1e-4
+
+
+class _Energy(NamedTuple):
+    """What is minimised: weight of each spatial axis, and the tension."""
+
+    weights: tuple[float, ...]
+    tension: float
+
+    def gradient(self, values: np.ndarray) -> np.ndarray:
+        """Return half the derivative of the energy at ``C *spatial``."""
+        first = self._laplacian(values)
+        second = self._laplacian(first)
+        first *= self.tension
+        second += first
+        return second
+
+    def _laplacian(self, values: np.ndarray) -> np.ndarray:
+        """Return the negative weighted Laplacian, without flow across the border."""
+        result = np.zeros_like(values)
+        for axis, weight in enumerate(self.weights, start=1):
+            below, above = _halves(axis)
+            step = values[above] - values[below]
+            step *= np.float32(weight)
+            result[below] -= step
+            result[above] += step
+        return result
+
+    def coarser(self, axes: tuple[int, ...]) -> _Energy:
+        """Return the energy on a grid that is halved along some axes (counted from 0)."""
+        weights = [w / 4 if k in axes else w for k, w in enumerate(self.weights)]
+        largest = max(weights)
+        return _Energy(tuple(w / largest for w in weights), self.tension / largest)
+
+
+def smooth_inpaint(image: ArrayLike, hidden: ArrayLike) -> np.ndarray:
+    """Fill hidden pixels by smooth interpolation from the visible ones.
+
+    Pixels that are NaN or infinite are filled as well. Where nothing is visible the image's mean
+    is returned, and 0 where that does not exist.
+
+    Parameters
+    ----------
+    image
+        ``C *spatial``; what it holds where ``hidden`` is True is never looked at.
+    hidden
+        ``*spatial`` boolean.
+
+    Returns
+    -------
+    ``C *spatial`` in float32 (float64 if the image is), equal to the image where it is visible.
+    """
+    image, hidden = np.asarray(image), np.asarray(hidden, bool)
+    known = np.isfinite(image) & ~hidden
+    result = image.astype(np.float64 if image.dtype == np.float64 else np.float32)
+    everywhere = known.all(axis=0)
+    if known.all() or not everywhere.any():
+        return _fill_mean(result, known)
+    offset, scale = _moments(image, everywhere)
+    unit = np.where(everywhere, (image - offset) / scale, 0).astype(np.float32)
+    energy = _Energy(_axis_weights(unit, everywhere), TENSION)
+    filled = _interpolate(unit, everywhere.astype(np.float32), energy) * scale + offset
+    result[~known] = filled[~known]
+    return result
+
+
+def _fill_mean(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    for channel, seen in zip(values, known, strict=True):
+        channel[~seen] = channel[seen].mean() if seen.any() else 0
+    return values
+
+
+def _moments(image: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and deviation of the known pixels of each channel, shaped to broadcast."""
+    pixels = image[:, known].astype(np.float64)
+    shape = (-1,) + (1,) * known.ndim
+    spread = pixels.std(axis=1)
+    scale: np.ndarray = np.where(spread > 0, spread, 1).reshape(shape)
+    return pixels.mean(axis=1).reshape(shape), scale
+
+
+def _halves(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return the indices of all but the last, and all but the first, along one axis."""
+    before = (slice(None),) * axis
+    return (*before, slice(None, -1)), (*before, slice(1, None))
+
+
+def _axis_weights(values: np.ndarray, known: np.ndarray) -> tuple[float, ...]:
+    """Return how well neighbours along each axis agree, 1 for the best axis."""
+    rough = []
+    for axis in range(known.ndim):
+        below, above = _halves(axis)
+        pairs = known[below] & known[above]
+        steps = (values[:, *above] - values[:, *below])[:, pairs]
+        rough.append(float(np.mean(steps**2)) if steps.size else math.nan)
+    smoothest = max(np.nanmin(rough) if not np.isnan(rough).all() else 1.0, 1e-6)
+    return tuple(1.0 if math.isnan(r) else smoothest / max(r, smoothest) for r in rough)
+
+
+def _interpolate(values: np.ndarray, count: np.ndarray, energy: _Energy) -> np.ndarray:
+    """Fill the pixels of ``C *spatial`` whose ``count`` is 0.
+
+    ``values`` are sums over ``count`` pixels of the finest grid. The solution on the next coarser
+    grid is where the search begins.
+    """
+    free = count == 0
+    mean: np.ndarray = values / np.maximum(count, 1)
+    if not free.any():
+        return mean
+    axes = _axes_to_halve(count.shape, energy.weights)
+    if not axes:
+        return mean
+    coarse = _interpolate(_halve(values, axes, first=1), _halve(count, axes), energy.coarser(axes))
+    start: np.ndarray = np.where(free, _double(coarse, axes, count.shape), mean)
+    return _minimize(start, free, energy)
+
+
+def _axes_to_halve(shape: tuple[int, ...], weights: tuple[float, ...]) -> tuple[int, ...]:
+    """Choose the axes along which neighbours are strongly bound, so that all become alike."""
+    long = [k for k, size in enumerate(shape) if size > 1]
+    strongest = max((weights[k] for k in long), default=0)
+    return tuple(k for k in long if weights[k] >= HALVED_FROM * strongest)
+
+
+def _halve(values: np.ndarray, axes: tuple[int, ...], first: int = 0) -> np.ndarray:
+    """Add up pairs of pixels along some axes; an odd one at the end stays alone."""
+    for axis in axes:
+        size = values.shape[axis + first]
+        values = np.add.reduceat(values, np.arange(0, size, 2), axis=axis + first)
+    return values
+
+
+def _double(values: np.ndarray, axes: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
+    """Enlarge ``C *spatial`` linearly to the finer grid's ``shape``."""
+    for axis in axes:
+        place = np.clip((np.arange(shape[axis]) - 0.5) / 2, 0, values.shape[axis + 1] - 1)
+        left = place.astype(int)
+        right = np.minimum(left + 1, values.shape[axis + 1] - 1)
+        share = (place - left).astype(np.float32).reshape((-1,) + (1,) * (len(shape) - 1 - axis))
+        values = values.take(left, axis + 1) * (1 - share) + values.take(right, axis + 1) * share
+    return values
+
+
+def _minimize(values: np.ndarray, free: np.ndarray, energy: _Energy) -> np.ndarray:
+    """Minimise the energy over the free pixels of ``C *spatial`` by conjugate gradients."""
+    unbound = free.astype(np.float32)
+    residual = -energy.gradient(values) * unbound
+    direction = residual.copy()
+    left = first = _inner(residual, residual)
+    for _ in range(_ITERATIONS):
+        if (left <= _TOLERANCE**2 * first).all():
+            break
+        change = energy.gradient(direction)
+        change *= unbound
+        length = left / np.maximum(_inner(direction, change), 1e-30)
+        values += length * direction
+        change *= length
+        residual -= change
+        before, left = left, _inner(residual, residual)
+        direction *= left / np.maximum(before, 1e-30)
+        direction += residual
+    return values
+
+
+def _inner(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the inner product of each channel, shaped to broadcast."""
+    flat: np.ndarray = np.einsum("ci,ci->c", a.reshape(len(a), -1), b.reshape(len(b), -1))
+    return flat.reshape((-1,) + (1,) * (a.ndim - 1)).astype(np.float32)
