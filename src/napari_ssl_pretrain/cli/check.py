@@ -1,0 +1,241 @@
+"""``check``: what would be trained on; trains nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_ssl_pretrain.cli import text
+from napari_ssl_pretrain.cli.parser import UsageError
+from napari_ssl_pretrain.cli.source import apply_options, load_config
+from napari_ssl_pretrain.data.survey import Survey, survey
+from napari_ssl_pretrain.errors import DataError
+from napari_ssl_pretrain.spec.config import PretrainConfig
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Iterator, Sequence
+
+    from napari_ssl_pretrain.data.images import Image
+
+SETS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What ``--full`` found in one image.
+
+    Attributes
+    ----------
+    low, high
+        Smallest and largest finite value, or None where there is none.
+    not_finite
+        Number of NaN and infinite pixels.
+    damage
+        Why the pixels cannot be read; empty where they can.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    not_finite: int = 0
+    damage: str = ""
+
+    def __str__(self) -> str:
+        if self.damage:
+            return self.damage
+        if self.low is None:
+            return "no finite pixel"
+        shown = f"{self.low:.5g} to {self.high:.5g}"
+        return f"{shown}, {self.not_finite} not finite" if self.not_finite else shown
+
+
+def command(args: Namespace) -> int:
+    """Show the images, what is skipped, and what would be chosen for them."""
+    configs, notes = _configs(args)
+    found = survey(configs[0].data)
+    pixels = (
+        {image.info.path: read_pixels(image) for _, image in _images(found)} if args.full else {}
+    )
+    if args.json:
+        fields = as_json(found, pixels)
+        fields["notes"] = [*notes, *fields["notes"]]
+        fields["plans"] = [plan(config, found) for config in configs]
+        print(json.dumps(fields, indent=2))
+        return 0
+    for line in [*notes, image_table(found, pixels), *_said(found)]:
+        print(line, flush=True)
+    for config in configs:
+        print(plan_line(plan(config, found)))
+    return 0
+
+
+def _configs(args: Namespace) -> tuple[list[PretrainConfig], list[str]]:
+    """Return the configuration asked for, or one a task for a bare folder; and notes.
+
+    Raises
+    ------
+    UsageError
+        Neither or both of ``DIR`` and ``--config`` are given.
+    """
+    if (args.images is None) == (args.config is None):
+        remedy = "For example `napari-ssl-pretrain check my_images/`."
+        raise UsageError("check", "needs either a folder or --config", remedy=remedy)
+    if args.config is not None:
+        loaded = load_config(args)
+        return [loaded.config], list(loaded.notes)
+    configs = []
+    for task in ("crappify", "masking"):
+        fields: dict[str, Any] = {"data": _tree(Path(args.images)), "pretext": {"task": task}}
+        apply_options(fields, args)
+        configs.append(PretrainConfig.from_dict(fields))
+    return (configs[:1] if configs[0].pretext == configs[1].pretext else configs), []
+
+
+def _tree(folder: Path) -> dict[str, str]:
+    """Return the sets of a folder: itself, or ``train/x`` and ``test/x`` in it."""
+    found = {}
+    for name in SETS:
+        inside = next((p for p in (folder / name / "x", folder / name) if p.is_dir()), None)
+        if inside:
+            found[name] = str(inside)
+    return found if "train" in found else {"train": str(folder)}
+
+
+def _images(found: Survey) -> Iterator[tuple[str, Image]]:
+    for name in SETS:
+        for image in getattr(found, name):
+            yield name, image
+
+
+def read_pixels(image: Image) -> Pixels:
+    """Read an image whole, slab by slab."""
+    import numpy as np  # noqa: PLC0415 - with the images
+
+    lows, highs, not_finite = [], [], 0
+    try:
+        for frame in range(image.frames):
+            for region in _slabs(image.spatial):
+                block = image.read(frame, region)
+                finite = block[np.isfinite(block)] if block.dtype.kind == "f" else block.ravel()
+                not_finite += block.size - finite.size
+                if finite.size:
+                    lows.append(float(finite.min()))
+                    highs.append(float(finite.max()))
+    except DataError as error:
+        return Pixels(damage=f"{error.rule}. {error.remedy}".strip())
+    return Pixels(min(lows, default=None), max(highs, default=None), not_finite)
+
+
+def _slabs(spatial: Sequence[int], pixels: int = 2**24) -> Iterator[tuple[slice, ...]]:
+    plane = max(1, spatial[1] * (spatial[2] if len(spatial) > 2 else 1))  # noqa: PLR2004
+    thick = max(1, pixels // plane)
+    for start in range(0, spatial[0], thick):
+        first = slice(start, min(start + thick, spatial[0]))
+        yield (first, *(slice(0, n) for n in spatial[1:]))
+
+
+def image_table(found: Survey, pixels: dict[Path, Pixels]) -> str:
+    """Return one row an image."""
+    header = ["image", "set", "axes", "shape", "dtype", "channels", "pixel size"]
+    header += ["range"] if pixels else []
+    rows = []
+    for name, image in _images(found):
+        info = image.info
+        channels = str(image.in_channels)
+        if image.in_channels != info.channels:
+            channels = f"{channels} of {info.channels}"
+        row = [info.path.name, name, info.axes, text.by(info.shape), str(info.dtype), channels]
+        rows.append([*row, _spacing(image), *([str(pixels[info.path])] if pixels else [])])
+    return text.table(header, rows)
+
+
+def _spacing(image: Image) -> str:
+    info = image.info
+    if not info.pixel_size:
+        return "unknown"
+    sizes = " x ".join(f"{info.pixel_size[a]:.4g}" for a in info.axes if a in info.pixel_size)
+    return f"{sizes} {info.unit}" if info.unit else sizes
+
+
+def _said(found: Survey) -> list[str]:
+    lines = [f"skipped: {skipped.path}: {skipped.reason}" for skipped in found.skipped]
+    lines += [f"note: {note}" for note in found.notes]
+    counts = [
+        f"{len(getattr(found, name))} to {verb}"
+        for name, verb in zip(SETS, ("train", "validate", "test"), strict=True)
+        if getattr(found, name)
+    ]
+    channels = text.count(found.in_channels, "channel")
+    return [*lines, f"{', '.join(counts)}; {found.ndim}D, {channels}"]
+
+
+def plan(config: PretrainConfig, found: Survey) -> dict[str, Any]:
+    """Return what would be chosen for these images on this machine."""
+    from napari_ssl_pretrain.engine.hardware import find_hardware  # noqa: PLC0415 - torch: 2 s
+    from napari_ssl_pretrain.spec.resolve import resolve, unused_keys  # noqa: PLC0415
+
+    hardware = find_hardware(config.compute)
+    resolved = resolve(config, found.summary(), hardware)
+    return {
+        "task": resolved.pretext.task,
+        "backbone": resolved.backbone.name,
+        "size": resolved.backbone.size,
+        "patch_size": list(resolved.data.patch_size),
+        "batch_size": resolved.training.batch_size,
+        "epochs": resolved.training.epochs,
+        "steps_per_epoch": resolved.training.steps_per_epoch,
+        "max_minutes": resolved.training.max_minutes,
+        "device": resolved.compute.device,
+        "precision": resolved.compute.precision,
+        "no_effect": unused_keys(config),
+    }
+
+
+def plan_line(chosen: dict[str, Any]) -> str:
+    """Say in one line what would be chosen."""
+    batch = f"{chosen['batch_size']} patches of {text.by(chosen['patch_size'])} a step"
+    steps = f"{chosen['epochs']} epochs of {chosen['steps_per_epoch']} steps"
+    return (
+        f"{chosen['task']}: {chosen['size']} {chosen['backbone']}, {batch}, {steps}, "
+        f"on {chosen['device']} in {chosen['precision']}"
+    )
+
+
+def as_json(found: Survey, pixels: dict[Path, Pixels]) -> dict[str, Any]:
+    """Return everything but the plan, ready for JSON."""
+    images = []
+    for name, image in _images(found):
+        info = image.info
+        seen = pixels.get(info.path)
+        images.append(
+            {
+                "set": name,
+                "path": str(info.path),
+                "axes": info.axes,
+                "shape": list(info.shape),
+                "dtype": str(info.dtype),
+                "channels": image.in_channels,
+                "pixel_size": info.pixel_size,
+                "unit": info.unit,
+                "note": info.note,
+                **(
+                    {
+                        "range": [seen.low, seen.high],
+                        "not_finite": seen.not_finite,
+                        "damage": seen.damage,
+                    }
+                    if seen
+                    else {}
+                ),
+            }
+        )
+    skipped = [{"path": str(s.path), "reason": s.reason} for s in found.skipped]
+    return {
+        "ndim": found.ndim,
+        "in_channels": found.in_channels,
+        "images": images,
+        "skipped": skipped,
+        "notes": list(found.notes),
+    }
