@@ -44,7 +44,6 @@ BACKBONES: dict[str, BackboneRow] = {
         BackboneRow("mae_vit", "mae", ("masking",), "masked autoencoder with a vision transformer"),
         BackboneRow("segresnet", "monai", ("crappify", "masking"), "MONAI's SegResNet"),
         BackboneRow("attention_unet", "monai", ("crappify", "masking"), "MONAI's attention U-Net"),
-        BackboneRow("monai_unet", "monai", ("crappify", "masking"), "MONAI's residual U-Net"),
     )
 }
 
@@ -52,7 +51,7 @@ AUTO_BACKBONE: dict[Task, str] = {"crappify": "residual_unet", "masking": "mae_v
 
 UNET_FEATURES: dict[str, tuple[int, ...]] = {
     "tiny": (16, 32, 64, 128),
-    "small": (24, 48, 96, 192, 256),
+    "small": (16, 32, 64, 128, 256),
     "base": (32, 64, 128, 256, 320),
     "large": (64, 128, 256, 512, 512, 512),
 }

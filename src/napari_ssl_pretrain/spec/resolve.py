@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 TOTAL_STEPS = {"cpu": 2000, "accelerator": 20_000}
 """Steps of a training whose length was left to us."""
 
+MOST_EPOCHS = 100_000
+
 MAX_PATCH_PIXELS = 2**27
 
 
@@ -186,7 +188,7 @@ def _backbone(asked: BackboneConfig, row: backbones.BackboneRow) -> dict[str, ob
         chosen = {
             "features_per_stage": backbones.UNET_FEATURES[asked.size],
             "blocks_per_stage": backbones.UNET_BLOCKS[asked.size],
-            "norm": "instance",
+            "norm": "none",
         }
     elif row.family == "mae":
         names = (
@@ -241,14 +243,17 @@ def _training(
     steps = asked.steps_per_epoch
     if steps == "auto":
         once = sum(math.prod(shape) for shape in summary.shapes) / (math.prod(patch) * batch)
-        steps = int(min(max(once, 20), 200 if asked.epochs == "auto" else 1000))
-    epochs = max(1, round(total / steps)) if asked.epochs == "auto" else asked.epochs
+        steps = int(min(max(once, 50), 500))
+    epochs = asked.epochs
+    if epochs == "auto":
+        # with a wish in minutes the time alone decides
+        epochs = MOST_EPOCHS if asked.max_minutes else max(1, round(total / steps))
     mae = row.family == "mae"
     defaults: dict[str, object] = {
-        "learning_rate": 1e-3 if mae else 2e-3,
+        "learning_rate": 1e-3 if mae else 4e-3,
         "weight_decay": 0.05 if mae else 0.01,
         "warmup_steps": min(50, max(1, steps * epochs // 10)),
-        "loss": "mse",
+        "loss": "charbonnier" if config.pretext.task == "crappify" else "mse",
     }
     chosen = {name: value for name, value in defaults.items() if getattr(asked, name) == "auto"}
     return chosen | {"batch_size": batch, "steps_per_epoch": steps, "epochs": epochs}

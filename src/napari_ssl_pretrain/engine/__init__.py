@@ -1,0 +1,1 @@
+"""How a run is done: the only room that knows torch. No Qt."""

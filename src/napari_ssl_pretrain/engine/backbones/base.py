@@ -1,0 +1,65 @@
+"""What every backbone is: a network from what is seen to a residual of the image."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+
+class BackboneSpec(NamedTuple):
+    """Plain numbers and words that rebuild a network; stored in its checkpoint."""
+
+    name: str
+    ndim: int
+    in_channels: int
+    out_channels: int
+    sees_hidden: bool
+    options: dict[str, Any]
+
+
+class Backbone(nn.Module):
+    """A network ``forward(images, hidden) -> residual``.
+
+    ``images`` is ``B C *spatial``; ``hidden`` is the token grid ``B *grid`` of the masking
+    task, True where the network cannot see, or None. The residual is ``B C *spatial`` and zero
+    before any training.
+    """
+
+    def forward(self, images: torch.Tensor, hidden: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the residual ``B C *spatial``."""
+        raise NotImplementedError
+
+    def encoder_prefixes(self) -> tuple[str, ...]:
+        """Return the beginnings of the parameter names that make the encoder."""
+        raise NotImplementedError
+
+    def head_prefixes(self) -> tuple[str, ...]:
+        """Return the beginnings of the parameter names of the last layer."""
+        raise NotImplementedError
+
+    def replace_head(self, out_channels: int) -> None:
+        """Put a fresh last layer with this many output channels in place."""
+        raise NotImplementedError
+
+
+def with_hidden_channel(images: torch.Tensor, hidden: torch.Tensor | None) -> torch.Tensor:
+    """Append one channel to ``B C *spatial``: 1 where a pixel is hidden, else 0."""
+    if hidden is None:
+        flags = torch.zeros_like(images[:, :1])
+    else:
+        flags = nn.functional.interpolate(
+            hidden[:, None].to(images.dtype), size=images.shape[2:], mode="nearest"
+        )
+    return torch.cat([images, flags], dim=1)
+
+
+def zero_(layer: nn.Module) -> None:
+    """Set weight and bias of a layer to zero, so that its output starts at zero."""
+    for parameter in layer.parameters(recurse=False):
+        nn.init.zeros_(parameter)
+
+
+CONV: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+INSTANCE_NORM: dict[int, type[nn.Module]] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}

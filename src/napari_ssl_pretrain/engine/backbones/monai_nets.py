@@ -1,0 +1,98 @@
+"""Networks of MONAI, one ``spatial_dims`` argument for 2D and 3D."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from napari_ssl_pretrain.engine.backbones.base import (
+    Backbone,
+    BackboneSpec,
+    with_hidden_channel,
+    zero_,
+)
+
+LEVELS = 4
+MULTIPLE = 2 ** (LEVELS - 1)
+"""Sides that the networks need; other images are padded inside and cut back."""
+
+
+class MonaiNet(Backbone):
+    """SegResNet (Myronenko 2018, arXiv:1810.11654) or AttentionUnet (Oktay 2018, arXiv:1804.03999).
+
+    Parameters
+    ----------
+    spec
+        Options: ``width``, the channels of the finest level.
+    """
+
+    def __init__(self, spec: BackboneSpec) -> None:
+        super().__init__()
+        self.sees_hidden = spec.sees_hidden
+        self.net = _BUILDERS[spec.name](spec, spec.in_channels + int(spec.sees_hidden))
+        self._head_name, head = _last_convolution(self.net)
+        zero_(head)
+
+    def forward(self, images: torch.Tensor, hidden: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the residual ``B C *spatial``."""
+        out: torch.Tensor = self.net(
+            with_hidden_channel(images, hidden) if self.sees_hidden else images
+        )
+        return out
+
+    def encoder_prefixes(self) -> tuple[str, ...]:
+        """Return the beginnings of the parameter names that transfer: all but the last layer."""
+        return ("net.",)
+
+    def head_prefixes(self) -> tuple[str, ...]:
+        """Return the beginnings of the parameter names of the last layer."""
+        return (f"net.{self._head_name}.",)
+
+    def replace_head(self, out_channels: int) -> None:
+        """Put a fresh last layer with this many output channels in place."""
+        parent_name, _, leaf = self._head_name.rpartition(".")
+        parent = self.net.get_submodule(parent_name)
+        old = self.net.get_submodule(self._head_name)
+        fresh = type(old)(
+            old.in_channels, out_channels, old.kernel_size, stride=old.stride, padding=old.padding
+        )
+        setattr(parent, leaf, fresh)
+
+
+def _segresnet(spec: BackboneSpec, channels: int) -> nn.Module:
+    from monai.networks.nets.segresnet import SegResNet  # noqa: PLC0415 - slow import
+
+    net: nn.Module = SegResNet(
+        spatial_dims=spec.ndim,
+        init_filters=spec.options["width"],
+        in_channels=channels,
+        out_channels=spec.out_channels,
+        blocks_down=(1,) * LEVELS,
+        blocks_up=(1,) * (LEVELS - 1),
+    )
+    return net
+
+
+def _attention_unet(spec: BackboneSpec, channels: int) -> nn.Module:
+    from monai.networks.nets.attentionunet import AttentionUnet  # noqa: PLC0415 - slow import
+
+    net: nn.Module = AttentionUnet(
+        spatial_dims=spec.ndim,
+        in_channels=channels,
+        out_channels=spec.out_channels,
+        channels=[spec.options["width"] * 2**k for k in range(LEVELS)],
+        strides=[2] * (LEVELS - 1),
+    )
+    return net
+
+
+_BUILDERS = {"segresnet": _segresnet, "attention_unet": _attention_unet}
+
+
+def _last_convolution(net: nn.Module) -> tuple[str, nn.Module]:
+    """Return name and module of the convolution that makes the output."""
+    kinds = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+    convolutions = [
+        (name, module) for name, module in net.named_modules() if isinstance(module, kinds)
+    ]
+    return convolutions[-1]

@@ -1,0 +1,155 @@
+"""Weights into networks: what was filled, what stayed random, and a refusal when nothing fits."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from napari_ssl_pretrain.engine import checkpoint
+from napari_ssl_pretrain.engine.backbones import Backbone, BackboneSpec, build_backbone
+from napari_ssl_pretrain.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+LEAST_SHARE = 0.1
+"""Least share of the parameters that a checkpoint must fill to be accepted."""
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """How much of a network came from a checkpoint.
+
+    Attributes
+    ----------
+    filled, random
+        Names of parameters that were loaded, and that kept their fresh values.
+    share
+        Loaded part of all the network's numbers, 0 to 1.
+    """
+
+    filled: tuple[str, ...]
+    random: tuple[str, ...]
+    share: float
+
+    def __str__(self) -> str:
+        text = f"{self.share:.0%} of the network loaded"
+        if not self.random:
+            return text
+        shown = ", ".join(self.random[:4]) + (
+            f" and {len(self.random) - 4} more" if len(self.random) > 4 else ""
+        )  # noqa: PLR2004
+        return f"{text}; fresh: {shown}"
+
+
+def load_weights(
+    model: torch.nn.Module, state: dict[str, torch.Tensor], source: Path | str
+) -> LoadReport:
+    """Copy every tensor whose name and shape fit; the first layer fits other channel counts.
+
+    Raises
+    ------
+    CheckpointError
+        Next to nothing fits.
+    """
+    own = model.state_dict()
+    filled = {
+        name: fitted
+        for name, value in own.items()
+        if (fitted := _fit(value, state.get(name))) is not None
+    }
+    total = sum(v.numel() for v in own.values())
+    share = sum(filled[name].numel() for name in filled) / max(1, total)
+    if share < LEAST_SHARE:
+        raise CheckpointError(
+            source,
+            f"fits only {share:.0%} of the network",
+            remedy="Use the backbone, size and ndim that the checkpoint was trained with.",
+        )
+    model.load_state_dict({**own, **filled})
+    random = tuple(name for name in own if name not in filled)
+    return LoadReport(tuple(filled), random, share)
+
+
+def _fit(own: torch.Tensor, loaded: torch.Tensor | None) -> torch.Tensor | None:
+    return loaded if loaded is not None and loaded.shape == own.shape else None
+
+
+def spec_from(state: dict[str, Any], path: Path | str) -> BackboneSpec:
+    """Return what rebuilds the network of a checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        The entry is damaged.
+    """
+    try:
+        return BackboneSpec(**state["backbone"])
+    except TypeError as error:
+        raise CheckpointError(
+            path, f"its backbone entry is damaged ({error})", remedy="Use another checkpoint."
+        ) from None
+
+
+def load_network(path: Path) -> tuple[Backbone, dict[str, Any]]:
+    """Rebuild the network of a checkpoint from the file alone, all weights loaded.
+
+    Raises
+    ------
+    CheckpointError
+        The file is no checkpoint of ours, or its weights do not fit its own network.
+    """
+    state = checkpoint.load(path)
+    model = build_backbone(spec_from(state, path))
+    try:
+        model.load_state_dict(state["model"])
+    except (RuntimeError, TypeError):
+        raise CheckpointError(
+            path, "its weights do not fit its own network", remedy="Use another checkpoint."
+        ) from None
+    return model.eval(), state
+
+
+def load_backbone(path: str | Path, out_channels: int | None = None) -> Backbone:
+    """Load a pretrained network, ready for fine-tuning.
+
+    Parameters
+    ----------
+    path
+        A ``.pth`` checkpoint of a run.
+    out_channels
+        Output channels of a fresh last layer, such as the number of classes; None keeps the
+        pretext head.
+
+    Returns
+    -------
+    Backbone
+        ``forward(images B C *spatial) -> B out_channels *spatial``, images normalised as the
+        checkpoint's ``normalization`` says. ``encoder_prefixes()`` names the encoder's
+        parameters, ``head_prefixes()`` those of the last layer.
+
+    Raises
+    ------
+    CheckpointError
+        The file is no checkpoint of ours, or next to nothing of it fits.
+    """
+    path = Path(path)
+    state = checkpoint.load(path)
+    model = build_backbone(spec_from(state, path))
+    if out_channels is not None:
+        model.replace_head(out_channels)
+    report = load_weights(model, _without_head(state["model"], model, out_channels), path)
+    logger.info("%s: %s", path, report)
+    return model
+
+
+def _without_head(
+    state: dict[str, torch.Tensor], model: Backbone, out_channels: int | None
+) -> dict[str, torch.Tensor]:
+    """Drop the pretext head where a fresh one is asked for, even if its shape would fit."""
+    if out_channels is None:
+        return state
+    return {name: v for name, v in state.items() if not name.startswith(model.head_prefixes())}

@@ -1,0 +1,280 @@
+"""The training loop: one for 2D and 3D, every task, one device and many."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_ssl_pretrain.engine import feed as fd
+from napari_ssl_pretrain.engine.losses import pixel_loss
+from napari_ssl_pretrain.engine.optim import learning_rate_at, set_learning_rate
+from napari_ssl_pretrain.engine.state import EpochRow
+from napari_ssl_pretrain.errors import RunFailed
+from napari_ssl_pretrain.spec import events as ev
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from accelerate import Accelerator
+
+    from napari_ssl_pretrain.engine.report import Reporter
+    from napari_ssl_pretrain.engine.state import TrainState
+    from napari_ssl_pretrain.engine.validate import Validator
+    from napari_ssl_pretrain.spec.resolve import ResolvedConfig
+
+MAX_SKIPPED_IN_A_ROW = 20
+PLAN_AFTER_STEPS = 8
+PLAN_AFTER_SHARE = 0.04
+UNKNOWN = 10**9
+"""Stands for a number of steps that ``max_minutes`` has not decided yet."""
+
+
+class Trainer:
+    """Runs steps until the plan is done, patience is out, or someone wishes to stop.
+
+    Parameters
+    ----------
+    config
+        Resolved configuration.
+    accelerator
+        Knows devices, precision and processes.
+    model, optimizer
+        As prepared by the accelerator.
+    feed, patches
+        Make batches.
+    validator
+        Scores the state of the network at each epoch's end.
+    state
+        Where the training stands; changed as it goes on.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts of a training
+        self,
+        config: ResolvedConfig,
+        accelerator: Accelerator,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        feed: fd.Feed,
+        patches: fd.PatchSet,
+        validator: Validator,
+        state: TrainState,
+    ) -> None:
+        self.config, self.accelerator, self.model, self.optimizer = (
+            config,
+            accelerator,
+            model,
+            optimizer,
+        )
+        self.feed, self.patches, self.validator, self.state = feed, patches, validator, state
+        self._skipped_in_a_row = 0
+        self._device_loss = torch.zeros((), device=accelerator.device)
+        self._began = time.monotonic()
+        self._rates: list[float] = []
+        self.first_step_done: float | None = None
+
+    def run(
+        self,
+        report: Reporter,
+        should_stop: Callable[[], bool],
+        on_epoch: Callable[[EpochRow, bool], None],
+        on_tick: Callable[[], None],
+    ) -> ev.FinishReason:
+        """Train from the state's step to its plan and say why it ended.
+
+        Parameters
+        ----------
+        report
+            Receives the events of steps and epochs.
+        should_stop
+            Asked after each step.
+        on_epoch
+            Called with the new row and whether it is the best, after each validation.
+        on_tick
+            Called after each step, to save the state now and then.
+
+        Raises
+        ------
+        RunFailed
+            The loss stays non-finite.
+        """
+        while self.state.step < self.state.steps:
+            ended = self._run_planned(report, should_stop, on_epoch, on_tick)
+            if ended is not None:
+                return ended
+        return "time" if self.config.training.max_minutes and self.state.planned else "done"
+
+    def _run_planned(
+        self,
+        report: Reporter,
+        should_stop: Callable[[], bool],
+        on_epoch: Callable[[EpochRow, bool], None],
+        on_tick: Callable[[], None],
+    ) -> ev.FinishReason | None:
+        """Run the steps planned so far; None when the plan was done or has changed."""
+        state, training = self.state, self.config.training
+        plan = state.steps
+        for host in fd.training_batches(
+            self.patches,
+            training.seed,
+            range(state.step, plan),
+            self._own_samples(),
+            self.config.compute.workers,
+        ):
+            self._one_step(host, report)
+            if state.step % training.steps_per_epoch == 0 or state.step == state.steps:
+                row, best = self._end_epoch(report)
+                on_epoch(row, best)
+                if training.patience and state.bad_epochs >= training.patience:
+                    return "patience"
+            on_tick()
+            if should_stop():
+                return "stop"
+            self._plan(report)
+            if state.steps != plan:
+                return None
+        return None
+
+    def _own_samples(self) -> range:
+        a = self.accelerator
+        return range(a.process_index, self.config.training.batch_size, a.num_processes)
+
+    def _one_step(self, host: fd.HostBatch, report: Reporter) -> None:
+        began = time.monotonic()
+        training, state = self.config.training, self.state
+        known = state.planned or training.max_minutes is None
+        rate = learning_rate_at(
+            state.step,
+            state.steps if known else UNKNOWN,
+            training.learning_rate,
+            training.warmup_steps,
+        )
+        set_learning_rate(self.optimizer, rate)
+        batch = self.feed.to_device(host, fd.Purpose.PRETEXT, augment=training.augment)
+        self.model.train()
+        prediction = self.model(batch.input, batch.hidden).float() + batch.base
+        loss = pixel_loss(training.loss, prediction, batch.target, batch.scored)
+        self.accelerator.backward(loss)
+        value = self._update(loss)
+        state.step += 1
+        state.patches += training.batch_size
+        if math.isfinite(value):
+            state.loss_sum += value
+            state.loss_count += 1
+        took = time.monotonic() - began
+        state.seconds += took
+        state.epoch_seconds += took
+        if self.first_step_done is None:
+            self.first_step_done = time.time()
+        self._tell_step(value, rate, took, report)
+
+    def _update(self, loss: torch.Tensor) -> float:
+        """Clip, check, and take the step unless loss or gradient is non-finite."""
+        limit = self.config.training.gradient_clip or math.inf
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), limit)
+        value = float(loss.detach())
+        scaled = self.accelerator.scaler is not None
+        finite = math.isfinite(value) and (scaled or norm is None or math.isfinite(float(norm)))
+        if finite:
+            self.optimizer.step()
+            self._skipped_in_a_row = 0
+        else:
+            self.state.skipped_steps += 1
+            self._skipped_in_a_row += 1
+        self.optimizer.zero_grad(set_to_none=True)
+        if self._skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+            raise RunFailed(
+                "training.learning_rate",
+                f"the loss was not finite for {MAX_SKIPPED_IN_A_ROW} steps in a row",
+                value=self.config.training.learning_rate,
+                remedy="Lower training.learning_rate, or set compute.precision to fp32.",
+            )
+        return value
+
+    def _tell_step(self, value: float, rate: float, took: float, report: Reporter) -> None:
+        state, training = self.state, self.config.training
+        self._rates = [*self._rates[-49:], took]
+        if self._skipped_in_a_row == 1:
+            report(ev.Warned(message=f"Step {state.step} had a non-finite loss and was skipped."))
+        if not (report.step_due() or state.step == state.steps) or not math.isfinite(value):
+            return
+        a_step = sum(self._rates) / len(self._rates)
+        left = (state.steps - state.step) * (
+            a_step + self.validator.seconds / training.steps_per_epoch
+        )
+        report(
+            ev.StepFinished(
+                step=state.step,
+                steps=state.steps,
+                epoch=(state.step - 1) // training.steps_per_epoch + 1,
+                loss=value,
+                learning_rate=rate,
+                patches_per_second=training.batch_size / a_step,
+                seconds_left=left,
+            )
+        )
+
+    def _end_epoch(self, report: Reporter) -> tuple[EpochRow, bool]:
+        state, training = self.state, self.config.training
+        loss, metrics = self.validator(self.model)
+        mean = state.loss_sum / state.loss_count if state.loss_count else math.nan
+        score = loss if math.isfinite(loss) else math.inf
+        best = score < state.best_score
+        state.best_score = min(score, state.best_score)
+        state.bad_epochs = 0 if best else state.bad_epochs + 1
+        row = EpochRow(
+            epoch=math.ceil(state.step / training.steps_per_epoch),
+            step=state.step,
+            train_loss=_finite(mean),
+            validation_loss=_finite(loss),
+            learning_rate=self.optimizer.param_groups[0]["lr"],
+            seconds=state.epoch_seconds,
+            patches_per_second=state.loss_count
+            * training.batch_size
+            / max(1e-9, state.epoch_seconds),
+            metrics=metrics,
+        )
+        state.history.append(row)
+        state.loss_sum, state.loss_count, state.epoch_seconds = 0.0, 0, 0.0
+        report(
+            ev.EpochFinished(
+                epoch=row.epoch,
+                epochs=state.epochs(training.steps_per_epoch),
+                step=row.step,
+                train_loss=row.train_loss,
+                validation_loss=row.validation_loss,
+                metrics=metrics,
+                learning_rate=row.learning_rate,
+                best=best,
+            )
+        )
+        return row, best
+
+    def _plan(self, report: Reporter) -> None:
+        """Turn ``max_minutes`` into steps, once, when the speed is known."""
+        minutes, state = self.config.training.max_minutes, self.state
+        if minutes is None or state.planned:
+            return
+        spent = time.monotonic() - self._began
+        if state.step < PLAN_AFTER_STEPS or spent < PLAN_AFTER_SHARE * minutes * 60:
+            return
+        if not self.validator.seconds:
+            self.validator(self.model)
+        # the first steps pay for allocations and are no measure of the later ones
+        steady = sorted(self._rates[3:])
+        a_step = sum(steady) / len(steady)
+        a_step += self.validator.seconds / self.config.training.steps_per_epoch
+        left = max(0.0, minutes * 60 - spent)
+        plan = torch.tensor(state.step + max(1, int(left / a_step)), device=self.accelerator.device)
+        if self.accelerator.num_processes > 1:
+            torch.distributed.broadcast(plan, 0)
+        state.steps, state.planned = min(int(plan), state.steps), True
+        epochs = state.epochs(self.config.training.steps_per_epoch)
+        report(ev.StepsPlanned(steps=state.steps, epochs=epochs, seconds_a_step=a_step))
+
+
+def _finite(value: float) -> float:
+    """Keep logs and JSON free of NaN: a non-finite loss is told as the largest number."""
+    return value if math.isfinite(value) else 1e30

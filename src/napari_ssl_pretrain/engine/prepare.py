@@ -1,0 +1,222 @@
+"""From a configuration to everything that training needs: images, numbers, sources, statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_ssl_pretrain.data.opening import open_image
+from napari_ssl_pretrain.data.intensity import ImageIntensity, measure, training_set_statistics
+from napari_ssl_pretrain.data.patches import PatchSource
+from napari_ssl_pretrain.data.regions import Region, all_regions, split_regions
+from napari_ssl_pretrain.data.ssl_source import prepare_ssl_source
+from napari_ssl_pretrain.data.survey import Survey, survey
+from napari_ssl_pretrain.engine.feed import PatchSet
+from napari_ssl_pretrain.engine.hardware import find_hardware
+from napari_ssl_pretrain.errors import ConfigError, DataError
+from napari_ssl_pretrain.pretext import Crappify, Masking
+from napari_ssl_pretrain.spec import events as ev
+from napari_ssl_pretrain.spec.resolve import ResolvedConfig, make_task, resolve, unused_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from napari_ssl_pretrain.data.images import Image
+    from napari_ssl_pretrain.engine.report import Reporter
+    from napari_ssl_pretrain.spec.config import PretrainConfig
+    from napari_ssl_pretrain.spec.run_dir import RunDir, Split
+
+Custom = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job that passed every check and has written nothing yet."""
+
+    config: ResolvedConfig
+    survey: Survey
+    task: Crappify | Masking
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images with what the network needs to know of each.
+
+    Attributes
+    ----------
+    clean
+        The images as they are.
+    worsened
+        Their stored copies (crappify), or None.
+    intensities
+        Normalisation by what the network sees; low and high of the clean image.
+    """
+
+    clean: Sequence[Image]
+    worsened: Sequence[Image] | None
+    intensities: Sequence[ImageIntensity]
+
+
+def make_plan(config: PretrainConfig, report: Reporter) -> Plan:
+    """Look at images and machine and resolve the configuration; reads headers only.
+
+    Raises
+    ------
+    ConfigError
+        A value is impossible with these images or on this machine.
+    DataError
+        There is no image to train on.
+    """
+    hardware = find_hardware(config.compute)
+    found = survey(
+        config.data,
+        progress=lambda done, total: report(ev.Progress(stage="scan", done=done, total=total)),
+    )
+    resolved = resolve(config, found.summary(), hardware)
+    notes = (*found.notes, *unused_keys(config))
+    report(
+        ev.DataChecked(
+            train=len(found.train),
+            validation=len(found.validation),
+            test=len(found.test),
+            ndim=found.ndim,
+            axes=found.axes,
+            channels=found.in_channels,
+            skipped=tuple(f"{s.path}: {s.reason}" for s in found.skipped),
+            notes=notes,
+        )
+    )
+    return Plan(resolved, found, make_task(resolved, found.voxel_size))
+
+
+def custom_statistics(plan: Plan) -> Custom | None:
+    """Return mean and deviation of the training set where ``normalization`` is custom."""
+    if plan.config.data.normalization != "custom":
+        return None
+    return training_set_statistics(plan.survey.train)
+
+
+def readable(
+    images: Sequence[Image],
+    skip: Callable[[Image, DataError], None],
+    measure_one: Callable[[Image], ImageIntensity],
+) -> tuple[list[Image], list[ImageIntensity]]:
+    """Measure every image; one whose pixels cannot be read is skipped by name."""
+    kept, intensities = [], []
+    for image in images:
+        try:
+            intensities.append(measure_one(image))
+        except DataError as error:
+            skip(image, error)
+        else:
+            kept.append(image)
+    return kept, intensities
+
+
+def prepare_images(
+    plan: Plan,
+    images: Sequence[Image],
+    split: Split,
+    run: RunDir,
+    report: Reporter,
+    custom: Custom | None,
+) -> ImageSet:
+    """Measure images and, for crappify, keep worsened copies of them.
+
+    Parameters
+    ----------
+    plan
+        The job.
+    images
+        Images of one split.
+    split
+        Names the folder of the worsened copies.
+    run
+        Where the copies go, unless ``pretext.ssl_source_dir`` says otherwise.
+    report
+        Told of the progress and of skipped images.
+    custom
+        Mean and deviation of the training set, or None.
+    """
+    normalization = plan.config.data.normalization
+
+    def skip(image: Image, error: DataError) -> None:
+        report(
+            ev.Warned(message=f"{image.info.path} is skipped: {error.rule}. {error.remedy}".strip())
+        )
+
+    clean, intensities = readable(images, skip, lambda image: measure(image, normalization, custom))
+    if not isinstance(plan.task, Crappify):
+        return ImageSet(clean, None, intensities)
+    folder = run.ssl_source(plan.config.pretext.ssl_source_dir) / split
+    _refuse_sources(folder, clean)
+    paths = prepare_ssl_source(
+        clean,
+        plan.task,
+        folder,
+        plan.config.training.seed,
+        lambda done, total: report(
+            ev.Progress(
+                stage="prepare", done=done, total=total, message=f"Worsening {split} images"
+            )
+        ),
+    )
+    worsened = [_open_copy(path, image) for path, image in zip(paths, clean, strict=True)]
+    seen = [measure(image, normalization, custom) for image in worsened]
+    both = [replace(s, low=c.low, high=c.high) for s, c in zip(seen, intensities, strict=True)]
+    return ImageSet(clean, worsened, both)
+
+
+def _refuse_sources(folder: Path, images: Sequence[Image]) -> None:
+    """Keep the worsened copies out of the user's image folders."""
+    for image in images:
+        if image.info.path.resolve().parent == folder.resolve():
+            raise ConfigError(
+                "pretext.ssl_source_dir",
+                "is a folder of your images",
+                value=folder,
+                remedy="Choose another folder, or auto for the result folder.",
+            )
+
+
+def _open_copy(path: Path, image: Image) -> Image:
+    """Open a worsened copy as its source was opened; all its channels are the selected ones."""
+    return open_image(path, axes=image.info.axes, ndim=image.ndim)
+
+
+def patch_sets(
+    plan: Plan, train: ImageSet, validation: ImageSet | None
+) -> tuple[PatchSet, PatchSet | None]:
+    """Return where training and validation patches come from; they share no pixel.
+
+    Parameters
+    ----------
+    plan
+        The job.
+    train
+        Training images.
+    validation
+        Validation images, or None to take a part of the training images.
+    """
+    config = plan.config
+    patch, fraction = config.data.patch_size, config.data.validation_fraction
+    if validation is not None and validation.clean:
+        return _patch_set(plan, train, all_regions(train.clean)), _patch_set(
+            plan, validation, all_regions(validation.clean)
+        )
+    learn, check = split_regions(train.clean, fraction, patch, config.training.seed)
+    return _patch_set(plan, train, learn), _patch_set(plan, train, check) if check else None
+
+
+def _patch_set(plan: Plan, images: ImageSet, regions: Sequence[Region]) -> PatchSet:
+    config = plan.config
+    memory = config.compute.memory_gb / 4
+    clean = PatchSource(images.clean, regions, config.data.patch_size, memory)
+    stored = images.worsened is not None and not config.pretext.fresh
+    worsened = (
+        PatchSource(images.worsened, regions, config.data.patch_size, memory) if stored else None
+    )
+    return PatchSet(clean, worsened, images.intensities)

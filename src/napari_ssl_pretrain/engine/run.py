@@ -1,0 +1,236 @@
+"""The main job: prepare, train, test, write everything. One function for dock, command line and Python."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_ssl_pretrain.errors import ConfigError, RunFailed, UserError
+from napari_ssl_pretrain.spec import events as ev
+from napari_ssl_pretrain.spec.run_dir import RunDir
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_ssl_pretrain.engine.session import Session
+    from napari_ssl_pretrain.spec.config import PretrainConfig
+
+Emit = "Callable[[ev.AnyEvent], None]"
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """What a run came to.
+
+    Attributes
+    ----------
+    run_dir
+        Where everything is.
+    summary
+        The content of ``summary.json``.
+    """
+
+    run_dir: RunDir
+    summary: dict[str, Any]
+
+
+def pretrain(
+    config: PretrainConfig,
+    *,
+    emit: Callable[[ev.AnyEvent], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> PretrainResult:
+    """Pretrain a network on unlabelled images; returns when the run has ended.
+
+    Parameters
+    ----------
+    config
+        What to do.
+    emit
+        Called with every event.
+    should_stop
+        Asked after each step; True ends the run, its state saved. A file named ``stop`` in the
+        run's result folder does the same.
+    resume
+        Go on from the run's last checkpoint.
+    overwrite
+        Delete what a run of the same name and number left, and begin anew.
+
+    Raises
+    ------
+    ConfigError
+        A value is wrong; nothing was written.
+    DataError
+        There is nothing to train on; nothing was written.
+    CheckpointError
+        A checkpoint cannot be loaded; nothing was written.
+    RunFailed
+        Something went wrong while training; the folder says what.
+    """
+    from napari_ssl_pretrain.engine.report import Reporter  # noqa: PLC0415 - after the first event
+
+    run = RunDir(_absolute(config.result_dir), config.name, config.run_id)
+    rank = int(os.environ.get("RANK", "0"))
+    report = Reporter(emit, silent=rank != 0)
+    report(
+        ev.ProcessStarted(
+            pid=os.getpid(), host=socket.gethostname(), config=config.to_yaml(), resumed=resume
+        )
+    )
+    refuse_existing(run, resume=resume, overwrite=overwrite)
+    refuse_unwritable(run)
+
+    from napari_ssl_pretrain.engine.session import Session  # noqa: PLC0415 - imports torch
+
+    session = Session(config, run, report, resume=resume)
+    session.check()
+    with session.claimed(overwrite=overwrite):
+        return _carry_out(session, report, should_stop or (lambda: False))
+
+
+def _carry_out(
+    session: Session, report: Callable[[ev.AnyEvent], None], should_stop: Callable[[], bool]
+) -> PretrainResult:
+    """Run a checked session and say the last word whatever happens."""
+    state: ev.FinishState = "failed"
+    reason: ev.FinishReason = "error"
+    message = ""
+    try:
+        reason = session.train_and_test(lambda: should_stop() or session.run.stop_file.exists())
+        state = "stopped" if reason == "stop" else "finished"
+        message = session.last_word(reason)
+    except KeyboardInterrupt:
+        state, reason, message = (
+            "stopped",
+            "interrupt",
+            "Interrupted; resume goes on from the last saved state.",
+        )
+        raise
+    except UserError as error:
+        message = str(error)
+        raise
+    except Exception as error:
+        message = explain(error, session)
+        raise RunFailed(session.run.run_name, message.rstrip(".")) from error
+    finally:
+        summary = session.summarize(state, reason, message)
+        done, planned = session.epochs()
+        report(
+            ev.RunFinished(
+                state=state,
+                reason=reason,
+                message=message,
+                epochs_done=done,
+                epochs_planned=planned,
+            )
+        )
+    return PretrainResult(session.run, summary)
+
+
+def explain(error: Exception, session: Session) -> str:
+    """Turn what went wrong into a sentence with a remedy."""
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if (
+        "out of memory" in text.lower()
+        or "can't allocate memory" in text.lower()
+        or isinstance(error, MemoryError)
+    ):
+        c = session.plan.config
+        return (
+            f"Out of memory with training.batch_size {c.training.batch_size} and data.patch_size "
+            f"{list(c.data.patch_size)} on {c.compute.device}. Halve training.batch_size, or use a smaller "
+            "data.patch_size or backbone.size."
+        )
+    if isinstance(error, OSError) and error.errno == 28:  # noqa: PLR2004 - ENOSPC
+        return f"The disk is full ({error.filename or session.run.result_dir}). Free some space and resume."
+    return f"{type(error).__name__}: {text}"
+
+
+def refuse_existing(run: RunDir, *, resume: bool, overwrite: bool) -> None:
+    """Refuse to mix two runs of one number.
+
+    Raises
+    ------
+    ConfigError
+        The run exists and neither resume nor overwrite is asked for, or both are.
+    """
+    if resume and overwrite:
+        raise ConfigError("--resume", "cannot go with --overwrite", remedy="Give one of them.")
+    exists = run.events.exists()
+    if exists and not (resume or overwrite):
+        raise ConfigError(
+            "run_id",
+            f"this run exists already in {run.results}",
+            value=run.run_id,
+            remedy="Use another --run_id, --resume to go on, or --overwrite to begin anew.",
+        )
+    if resume and not exists:
+        raise ConfigError(
+            "run_id",
+            f"there is no run to resume in {run.results}",
+            value=run.run_id,
+            remedy="Check name, run_id and result_dir, or leave --resume out.",
+        )
+
+
+def refuse_unwritable(run: RunDir) -> None:
+    """Find out that results cannot be written before anything else is done.
+
+    Raises
+    ------
+    ConfigError
+        The nearest folder that exists is no folder, or cannot be written.
+    """
+    place = run.results
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise ConfigError(
+            "result_dir",
+            f"{place} is a file, not a folder",
+            value=run.result_dir,
+            remedy="Choose another folder.",
+        )
+    probe = place / f".napari-ssl-pretrain-{os.getpid()}"
+    try:
+        probe.touch()
+    except OSError as error:
+        raise ConfigError(
+            "result_dir",
+            f"cannot be written ({error.strerror})",
+            value=run.result_dir,
+            remedy="Choose a folder that you may write to.",
+        ) from None
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+
+
+def _absolute(folder: str) -> Any:
+    from pathlib import Path  # noqa: PLC0415
+
+    return Path(folder).expanduser().absolute()
+
+
+def write_summary(run: RunDir, summary: dict[str, Any]) -> None:
+    """Write ``summary.json`` whole."""
+    from napari_ssl_pretrain.data.writers import write_text  # noqa: PLC0415
+
+    write_text(run.summary, json.dumps(summary, indent=2) + "\n")
+
+
+def process_start() -> float:
+    """Return when this process began, in seconds since 1970."""
+    import psutil  # noqa: PLC0415
+
+    try:
+        return float(psutil.Process().create_time())
+    except psutil.Error:
+        return time.time()

@@ -1,0 +1,356 @@
+"""One run from its checks to its summary: the order of things, each done by its own module."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_ssl_pretrain.data.writers import write_bytes, write_text
+from napari_ssl_pretrain.engine import feed as fd
+from napari_ssl_pretrain.engine import states
+from napari_ssl_pretrain.engine.backbones import BackboneSpec, backbone_spec
+from napari_ssl_pretrain.engine.charts import draw_charts, draw_model_plot
+from napari_ssl_pretrain.engine.hardware import GIB
+from napari_ssl_pretrain.engine.logs import TensorBoardLog, TrainLog
+from napari_ssl_pretrain.engine.loop import Trainer
+from napari_ssl_pretrain.engine.machine import Machine, peak_memory
+from napari_ssl_pretrain.engine.prepare import (
+    ImageSet,
+    Plan,
+    custom_statistics,
+    make_plan,
+    patch_sets,
+    prepare_images,
+)
+from napari_ssl_pretrain.engine.run import process_start, write_summary
+from napari_ssl_pretrain.engine.state import EpochRow, TrainState
+from napari_ssl_pretrain.engine.testing import Tester
+from napari_ssl_pretrain.engine.validate import Validator
+from napari_ssl_pretrain.errors import DataError
+from napari_ssl_pretrain.spec import events as ev
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from napari_ssl_pretrain.engine.report import Reporter
+    from napari_ssl_pretrain.spec.config import PretrainConfig
+    from napari_ssl_pretrain.spec.run_dir import RunDir
+
+VALIDATION_PIXELS = 32 * 128**2
+"""Pixels that a validation looks at, about 32 patches of 128²."""
+
+SAVE_SECONDS = 5.0
+PREVIEW_SECONDS = 15.0
+"""Least time between two saves of the last state, and two looks at an image while it trains."""
+
+
+class Session:
+    """A run under way.
+
+    Parameters
+    ----------
+    config
+        What was asked.
+    run
+        Where everything goes.
+    report
+        Told of everything.
+    resume
+        Whether to go on from the last checkpoint.
+    """
+
+    def __init__(
+        self, config: PretrainConfig, run: RunDir, report: Reporter, *, resume: bool
+    ) -> None:
+        self.config, self.run, self.report, self.resume = config, run, report, resume
+        self._seconds: dict[str, float] = {}
+        self._began = time.monotonic()
+        self._scores: dict[str, float] = {}
+        self._trainer: Trainer | None = None
+        self.plan: Plan
+        self.spec: BackboneSpec
+        self.state: TrainState
+        self._resumed: dict[str, Any] | None = None
+        self._start_weights: dict[str, Any] | None = None
+        self._last_saved = self._last_preview = float("-inf")
+
+    def check(self) -> None:
+        """Check configuration, images, machine and checkpoints; nothing is written.
+
+        Raises
+        ------
+        ConfigError, DataError, CheckpointError
+            What the user can mend.
+        """
+        self.plan = make_plan(self.config, self.report)
+        found = self.plan.survey
+        self.spec = backbone_spec(self.plan.config, found.in_channels, found.voxel_size)
+        training = self.plan.config.training
+        self.state = TrainState(steps=training.epochs * training.steps_per_epoch)
+        if self.resume:
+            self._resumed = states.load_last(self.run, self.spec)
+            if self._resumed:
+                self.state = states.resumed_state(self._resumed, self.state.steps, training)
+        elif training.load_checkpoint:
+            self._start_weights = states.load_start(training.load_checkpoint, self.run, self.spec)
+
+    @contextmanager
+    def claimed(self, *, overwrite: bool) -> Iterator[None]:
+        """Hold the run's folder: begun anew or gone on with, its log opened and closed."""
+        if self.report.silent:
+            yield
+            return
+        if overwrite:
+            self._clear()
+        for folder in self.run.folders(self.plan.config.pretext.task):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.run.stop_file.unlink(missing_ok=True)
+        self.report.open(self.run.events, append=self.resume)
+        try:
+            write_text(self.run.config, self.config.to_yaml())
+            write_text(self.run.resolved_config, self.plan.config.to_yaml())
+            yield
+        finally:
+            self.report.close()
+
+    def _clear(self) -> None:
+        shutil.rmtree(self.run.results, ignore_errors=True)
+        for path in (
+            self.run.checkpoint("best"),
+            self.run.checkpoint("last"),
+            self.run.resolved_config,
+        ):
+            path.unlink(missing_ok=True)
+
+    def train_and_test(self, should_stop: Callable[[], bool]) -> ev.FinishReason:
+        """Do the work and return why training ended.
+
+        Raises
+        ------
+        DataError
+            No image could be read.
+        RunFailed
+            The training went wrong.
+        """
+        train, validation = self._prepare()
+        machine = Machine(self.plan.config, self.spec, self._resumed, self._start_weights)
+        if machine.load_report:
+            self.report(
+                ev.Warned(message=f"{self.config.training.load_checkpoint}: {machine.load_report}")
+            )
+        feed = fd.Feed(self.plan.task, self.plan.config.training.seed, machine.device)
+        learn, check = patch_sets(self.plan, train, validation)
+        trainer = self._make_trainer(machine, feed, learn, check)
+        tester = Tester(self.plan, self.run, self.report, machine)
+        shown = validation or train
+        self._tell_start(machine)
+        began = time.monotonic()
+        reason = trainer.run(
+            self.report,
+            should_stop,
+            lambda row, best: self._after_epoch(machine, tester, shown, row, best),
+            lambda: self._after_step(machine),
+        )
+        self._seconds["train"] = time.monotonic() - began
+        self._save(machine, "last")
+        if not self.run.checkpoint("best").exists():
+            self._save(machine, "best")
+        if self.report.silent:
+            return reason
+        self._draw(machine, tester, learn, feed)
+        if reason != "stop":
+            self._test(machine, tester)
+        return reason
+
+    def _prepare(self) -> tuple[ImageSet, ImageSet | None]:
+        began = time.monotonic()
+        found = self.plan.survey
+        custom = custom_statistics(self.plan)
+        if custom is not None and not self.report.silent:
+            self._save_statistics(*custom)
+        self._custom = custom
+        train = prepare_images(self.plan, found.train, "train", self.run, self.report, custom)
+        if not train.clean:
+            raise DataError(
+                "data.train",
+                "no image could be read",
+                value=self.config.data.train[0],
+                remedy="See the warnings above.",
+            )
+        validation = (
+            prepare_images(self.plan, found.validation, "validation", self.run, self.report, custom)
+            if found.validation
+            else None
+        )
+        self._seconds["prepare"] = time.monotonic() - began
+        return train, validation
+
+    def _save_statistics(self, mean: Any, std: Any) -> None:
+        import io  # noqa: PLC0415
+
+        import numpy as np  # noqa: PLC0415
+
+        for path, value in ((self.run.normalization_mean, mean), (self.run.normalization_std, std)):
+            buffer = io.BytesIO()
+            np.save(buffer, np.asarray(value), allow_pickle=False)
+            write_bytes(path, buffer.getvalue())
+
+    def _make_trainer(
+        self, machine: Machine, feed: fd.Feed, learn: fd.PatchSet, check: fd.PatchSet | None
+    ) -> Trainer:
+        import math  # noqa: PLC0415
+
+        config = self.plan.config
+        training = config.training
+        batches = []
+        if check is not None:
+            count = max(4, min(256, VALIDATION_PIXELS // math.prod(config.data.patch_size)))
+            batches = fd.validation_batches(check, training.seed, count, training.batch_size)
+        validator = Validator(feed, batches, training.loss)
+        self._learn = learn
+        self._trainer = Trainer(
+            config,
+            machine.accelerator,
+            machine.wrapped,
+            machine.optimizer,
+            feed,
+            learn,
+            validator,
+            self.state,
+        )
+        return self._trainer
+
+    def _tell_start(self, machine: Machine) -> None:
+        c = self.plan.config
+        self.report(
+            ev.RunStarted(
+                task=c.pretext.task,
+                backbone=c.backbone.name,
+                parameters=machine.parameters,
+                device=str(machine.device),
+                precision=c.compute.precision,
+                patch_size=c.data.patch_size,
+                batch_size=c.training.batch_size,
+                epochs=self.state.epochs(c.training.steps_per_epoch),
+                steps_per_epoch=c.training.steps_per_epoch,
+                steps=self.state.steps,
+                step=self.state.step,
+            )
+        )
+
+    def _after_epoch(
+        self, machine: Machine, tester: Tester, shown: ImageSet, row: EpochRow, best: bool
+    ) -> None:  # noqa: FBT001
+        if self.report.silent:
+            return
+        if best:
+            self._save(machine, "best")
+        self._logs(row)
+        if time.monotonic() - self._last_saved > SAVE_SECONDS:
+            self._save(machine, "last")
+        if time.monotonic() - self._last_preview > PREVIEW_SECONDS:
+            tester.preview(shown, self.state.step)
+            draw_charts(self.run, self.state.history)
+            self._last_preview = time.monotonic()
+
+    def _after_step(self, machine: Machine) -> None:
+        if time.monotonic() - self._last_saved > 12 * SAVE_SECONDS:
+            self._save(machine, "last")
+
+    def _logs(self, row: EpochRow) -> None:
+        TrainLog(self.run.train_log).write(self.state.history)
+        if not hasattr(self, "_tensorboard"):
+            self._tensorboard = TensorBoardLog(self.run.tensorboard, first_step=row.step)
+        self._tensorboard.add(row)
+
+    def _save(self, machine: Machine, which: Any) -> None:
+        if self.report.silent:
+            return
+        state = states.checkpoint_state(
+            self.plan, self.spec, self.state, machine, resume=which == "last"
+        )
+        path = self.run.checkpoint(which)
+        states.save(state, path)
+        if which == "last":
+            self._last_saved = time.monotonic()
+        self.report(ev.CheckpointSaved(which=which, path=str(path), step=self.state.step))
+
+    def _draw(self, machine: Machine, tester: Tester, learn: fd.PatchSet, feed: fd.Feed) -> None:
+        draw_charts(self.run, self.state.history)
+        draw_model_plot(
+            machine.model,
+            (1, self.spec.in_channels, *self.plan.config.data.patch_size),
+            self.run.model_plot,
+        )
+        tester.save_samples(learn, feed)
+
+    def _test(self, machine: Machine, tester: Tester) -> None:
+        began = time.monotonic()
+        machine.load_best(self.run.checkpoint("best"))
+        images = self.plan.survey.test
+        if images:
+            prepared = prepare_images(
+                self.plan, images, "test", self.run, self.report, self._custom
+            )
+            self._scores = tester.test(prepared, self.state.step)
+        self._seconds["test"] = time.monotonic() - began
+
+    def epochs(self) -> tuple[int, int]:
+        """Return epochs done and planned."""
+        per_epoch = self.plan.config.training.steps_per_epoch
+        return self.state.step // per_epoch, self.state.epochs(per_epoch)
+
+    def last_word(self, reason: ev.FinishReason) -> str:
+        """Return the sentence that tells the user how the run ended."""
+        where = self.run.checkpoint("best")
+        if reason == "stop":
+            return f"Stopped at step {self.state.step} of {self.state.steps}; the state is saved and can be resumed."
+        why = {"patience": "No improvement any more", "time": "Time is up"}.get(reason, "Done")
+        return f"{why}: the pretrained model is {where}."
+
+    def summarize(
+        self, state: ev.FinishState, reason: ev.FinishReason, message: str
+    ) -> dict[str, Any]:
+        """Write and return what the run came to."""
+        c, began = self.plan.config, process_start()
+        first = self._trainer.first_step_done if self._trainer else None
+        summary = {
+            "state": state,
+            "reason": reason,
+            "message": message,
+            "task": c.pretext.task,
+            "epochs": self.epochs()[0],
+            "steps": self.state.step,
+            "steps_planned": self.state.steps,
+            "parameters": self._parameters(),
+            "device": c.compute.device,
+            "precision": c.compute.precision,
+            "backbone": c.backbone.name,
+            "patch_size": list(c.data.patch_size),
+            "batch_size": c.training.batch_size,
+            "patches_per_second": self.state.patches_per_second,
+            "seconds": {
+                "start": first - began if first else None,
+                **{name: self._seconds.get(name, 0.0) for name in ("prepare", "train", "test")},
+                "total": time.time() - began,
+            },
+            "peak_memory_gb": peak_memory() / GIB,
+            "best_validation_loss": self.state.best_score if self.state.history else None,
+            "skipped_steps": self.state.skipped_steps,
+            "test": self._scores,
+        }
+        if not self.report.silent:
+            write_summary(self.run, summary)
+        return summary
+
+    def _parameters(self) -> int:
+        trainer = self._trainer
+        return sum(p.numel() for p in trainer.model.parameters()) if trainer else 0
+
+
+def start_path(path: str) -> Path:
+    """Return an absolute path of what the user wrote."""
+    return Path(path).expanduser().absolute()
