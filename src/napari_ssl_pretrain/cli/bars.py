@@ -83,4 +83,5 @@ class BarReport:
 
     def _run_finished(self, event: ev.RunFinished) -> None:
         self.close()
-        self.note(report.finished_line(event))
+        if event.state != "failed":  # the error line says it
+            self.note(report.finished_line(event))

@@ -58,9 +58,8 @@ def command(args: Namespace) -> int:
         config = demo_config(task, folder, args.minutes or MINUTES)
         subject = SUBJECTS[task]
         if not args.json:
-            report.note(
-                f"{number} of {len(tasks)}: {task} on {subject.file} of scikit-image ({subject.about})"
-            )
+            where = f"{subject.file} of scikit-image ({subject.about})"
+            report.note(f"{number} of {len(tasks)}: {task} on {where}")
         report = make_report(as_json=args.json)
         summary, code = train(config, report, overwrite=True)
         told += conclusion(task, config, summary)
@@ -69,7 +68,7 @@ def command(args: Namespace) -> int:
     else:
         code = 0
     if not args.json:
-        for line in [*told, *next_steps(folder, tasks, time.monotonic() - began)]:
+        for line in [*told, *next_steps(folder, time.monotonic() - began)]:
             report.note(line)
     return code
 
@@ -137,18 +136,12 @@ def source(name: str) -> Path:
 def conclusion(task: str, config: PretrainConfig, summary: dict[str, Any]) -> list[str]:
     """Say what one task came to, in words and where to look."""
     run = run_dir(config)
+    score = " ".join(reports.score_lines(summary)) or "stopped before the test"
     look = run.per_image if task == "crappify" else run.mae_checks
-    return [
-        "",
-        f"{task}: {line}"
-        if (line := " ".join(reports.score_lines(summary)))
-        else f"{task}: not tested",
-        f"  see {look}",
-        f"  model {run.checkpoint('best')}",
-    ]
+    return ["", f"{task}: {score}", f"  images {look}", f"  model  {run.checkpoint('best')}"]
 
 
-def next_steps(folder: Path, tasks: tuple[str, ...], seconds: float) -> list[str]:
+def next_steps(folder: Path, seconds: float) -> list[str]:
     """Say how long it took and what to do next."""
     return [
         "",

@@ -244,7 +244,7 @@ def _fill_predict(p: Parser) -> None:
 
 def _fill_runs(p: Parser) -> None:
     p.add_argument(
-        "folder", nargs="?", default="exp_results", metavar="DIR", help="default: %(default)s"
+        "folder", nargs="?", metavar="DIR", help="default: exp_results, or here without it"
     )
     _json_option(p)
 

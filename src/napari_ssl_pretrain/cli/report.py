@@ -134,7 +134,8 @@ class PlainReport:
         self.note(f"note: {event.message}")
 
     def _run_finished(self, event: ev.RunFinished) -> None:
-        self.note(finished_line(event))
+        if event.state != "failed":  # the error line says it
+            self.note(finished_line(event))
 
 
 def data_lines(event: ev.DataChecked) -> list[str]:
@@ -183,16 +184,11 @@ def epoch_line(event: ev.EpochFinished) -> str:
 def finished_line(event: ev.RunFinished) -> str:
     """Say how it ended, in one line."""
     why = {
-        "done": "Finished",
         "patience": "Finished early, there was no improvement any more:",
         "time": "Finished, the time is up:",
-        "stop": "Stopped as asked, the state is saved:",
-        "interrupt": "Interrupted, the state is saved:",
-        "error": "Failed:",
-        "killed": "Failed:",
-    }[event.reason]
-    if event.state == "failed":
-        return f"{why} {event.message}"
+        "stop": "Stopped, the state is saved:",
+        "interrupt": "Interrupted:",
+    }.get(event.reason, "Finished:")
     return f"{why} {event.epochs_done} of {text.count(event.epochs_planned, 'epoch')}"
 
 

@@ -114,7 +114,8 @@ def train(
             report.close()
     if result.summary.get("state") == "failed":
         raise RunFailed(run_dir(config).results, result.summary.get("message") or "the run failed")
-    return result.summary, INTERRUPTED if stop.interrupted else DONE
+    stopped = stop.interrupted and result.summary.get("state") == "stopped"
+    return result.summary, INTERRUPTED if stopped else DONE
 
 
 def where(

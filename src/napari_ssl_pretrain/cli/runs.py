@@ -24,7 +24,7 @@ def command(args: Namespace) -> int:
     UserError
         There is no such folder.
     """
-    folder = Path(args.folder)
+    folder = Path(args.folder or ("exp_results" if Path("exp_results").is_dir() else "."))
     if not folder.is_dir():
         remedy = "Give the result folder of a run, `runs DIR`."
         raise UserError("runs", "no such folder", value=folder, remedy=remedy)
