@@ -53,6 +53,8 @@ class HostBatch:
         Global index of each sample within its step.
     step
         Number of the step.
+    images
+        Number of the image that each sample is from.
     """
 
     clean: np.ndarray
@@ -60,6 +62,7 @@ class HostBatch:
     intensity: Intensity
     indices: tuple[int, ...]
     step: int
+    images: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def host_batch(
     )
     clean = stack([c.array for c, _ in drawn], of)
     worse = [w.array for _, w in drawn if w is not None]
-    return HostBatch(clean, stack(worse, of) if worse else None, intensity, tuple(indices), step)
+    return HostBatch(clean, stack(worse, of) if worse else None, intensity, tuple(indices), step, tuple(c.image for c, _ in drawn))
 
 
 def stack(arrays: Sequence[np.ndarray], intensities: Sequence[ImageIntensity]) -> np.ndarray:

@@ -127,7 +127,7 @@ def save_image(
     """
     dtype = np.dtype(np.uint8) if kind == "hidden" else image.info.dtype
     write_image(path, frames, image, dtype=dtype)
-    return _saved(path, image, kind, step, image.info.axes)
+    return image_saved(path, image, kind, step, image.info.axes)
 
 
 def save_samples(
@@ -179,10 +179,10 @@ def _save_patch(path: Path, patch: np.ndarray, image: Image, step: int) -> ev.Im
     array = array.reshape([n for a, n in zip(axes, patch.shape, strict=True) if a in kept])
     array = array.transpose([kept.index(a) for a in order])
     write_array(path, array, "".join(order), pixel_size=info.pixel_size, unit=info.unit)
-    return _saved(path, image, "aug", step, "".join(order))
+    return image_saved(path, image, "aug", step, "".join(order))
 
 
-def _saved(path: Path, image: Image, kind: ev.ImageKind, step: int, axes: str) -> ev.ImageSaved:
+def image_saved(path: Path, image: Image, kind: ev.ImageKind, step: int, axes: str) -> ev.ImageSaved:
     return ev.ImageSaved(
         image_kind=kind,
         image=image.info.name,

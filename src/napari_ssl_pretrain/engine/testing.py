@@ -9,15 +9,16 @@ import time
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from napari_ssl_pretrain.data.intensity import finite
-from napari_ssl_pretrain.data.writers import write_text
+from napari_ssl_pretrain.data.writers import to_dtype, write_text
 from napari_ssl_pretrain.engine import images as im
-from napari_ssl_pretrain.engine.feed import Purpose
+from napari_ssl_pretrain.engine.feed import Purpose, training_batches
 from napari_ssl_pretrain.engine.infer import Restorer
 from napari_ssl_pretrain.engine.metrics import crappify_scores, masking_scores, mean_scores
 from napari_ssl_pretrain.errors import DataError
-from napari_ssl_pretrain.pretext import Masking, NumpyRandom
+from napari_ssl_pretrain.pretext import Intensity, Masking, NumpyRandom
 from napari_ssl_pretrain.spec import events as ev
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from napari_ssl_pretrain.spec.run_dir import RunDir
 
 Frames = list[np.ndarray]
+
+SAMPLES = 10
+"""Patches in ``aug``."""
 
 PREVIEW_IMAGES = 2
 PREVIEW_PIXELS = 2**21
@@ -197,27 +201,36 @@ class Tester:
         progress: Callable[[float], None] | None,
     ) -> dict[str, float]:
         image, intensity = images.clean[number], images.intensities[number]
-        originals = [image.read(f) for f in range(image.frames)]
+        dtype = image.info.dtype
         if images.worsened is not None:
             copy = images.worsened[number]
-            restored = im.as_written(maker.restore(copy, intensity, progress), image)
-            self._say(im.save_restored(self._run, image, restored, copy.info.path, self.step))
-            worsened = [copy.read(f) for f in range(copy.frames)]
-            return crappify_scores(originals, restored, worsened)
+            restored = [to_dtype(f, dtype) for f in maker.restore(copy, intensity, progress)]
+            name = image.info.name
+            self._report(im.save_image(self._run.restored(name), restored, image, "restored", self.step))
+            self._report(im.image_saved(copy.info.path, image, "worsened", self.step, image.info.axes))
+            return crappify_scores(_frames(image), restored, _frames(copy))
         predictions, hidden = maker.reconstruct(image, intensity, number, progress)
-        reconstruction = im.as_written(predictions, image)
-        self._say(
-            im.save_mae_checks(self._run, image, originals, reconstruction, hidden, self.step)
-        )
-        return masking_scores(originals, reconstruction, hidden)
+        written = [to_dtype(f, dtype) for f in predictions]
+        for event in im.save_mae_checks(self._run, image, written, hidden, intensity.mean, self.step):
+            self._report(event)
+        path = self._run.restored(image.info.name)
+        im.save_image(path, written, image, "reconstruction", self.step)
+        return masking_scores(_frames(image), written, hidden)
 
-    def _say(self, events: Sequence[ev.ImageSaved]) -> None:
+    def save_samples(self, patches: PatchSet, feed: Feed) -> None:
+        """Write the first patches as the network is shown them, in the images' own units."""
+        seed, count = self._plan.config.training.seed, SAMPLES
+        host = next(iter(training_batches(patches, seed, range(1), range(count), 0)))
+        batch = feed.to_device(host, Purpose.PRETEXT, augment=self._plan.config.training.augment)
+        known = Intensity(*(torch.from_numpy(v).to(batch.input) for v in host.intensity))
+        seen, wanted = (known.denormalize(x).cpu().numpy() for x in (batch.input, batch.target))
+        events = im.save_samples(self._run, patches.clean.images, host.images, seen, wanted, self.step)
         for event in events:
             self._report(event)
 
-    def save_samples(self, patches: PatchSet, feed: Feed) -> None:
-        """Write samples of what the network is shown."""
-        self._say(im.save_samples(self._run, patches, feed, self._plan.config.training))
+
+def _frames(image: Image) -> Frames:
+    return [image.read(f) for f in range(image.frames)]
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, float | str]]) -> None:
