@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
@@ -49,7 +49,7 @@ METRES = {
 }
 
 
-class Refused(ValueError):
+class RefusedError(ValueError):
     """A file is refused; the text is the rule that it breaks.
 
     Parameters
@@ -104,15 +104,19 @@ def unit_name(text: object) -> str | None:
 def one_unit(
     sizes: dict[str, float], units: dict[str, str | None]
 ) -> tuple[dict[str, float], str | None]:
-    """Bring spacings in several units to that of X; leave out those without a length."""
+    """Bring spacings in several units to that of X; leave out those without a length.
+
+    Spacings without any unit still tell proportions, unless all are 1: then nobody set them.
+    """
+    sizes = {a: float(s) for a, s in sizes.items() if np.isfinite(s) and s > 0}
     unit = units.get("X") or units.get("Y") or units.get("Z")
     if unit is None:
-        return {}, None
+        return (sizes if any(size != 1 for size in sizes.values()) else {}), None
     found = {}
     for axis, size in sizes.items():
         own = units.get(axis)
-        if own is not None and np.isfinite(size) and size > 0:
-            found[axis] = float(size) if own == unit else float(size * METRES[own] / METRES[unit])
+        if own is not None:
+            found[axis] = size if own == unit else size * METRES[own] / METRES[unit]
     return found, unit if found else None
 
 
@@ -121,11 +125,11 @@ def check_dtype(dtype: np.dtype) -> None:
 
     Raises
     ------
-    Refused
+    RefusedError
         The data type is complex, an object, text, a record, a time, or wider than 64 bits.
     """
     if dtype.kind not in "buif" or dtype.itemsize > 8:  # noqa: PLR2004
-        raise Refused(
+        raise RefusedError(
             f"holds {dtype.name} where integers or real floats of at most 64 bits are needed",
             "Convert it, for complex numbers to their magnitude."
             if dtype.kind == "c"
@@ -138,16 +142,22 @@ def check_shape(shape: tuple[int, ...]) -> None:
 
     Raises
     ------
-    Refused
+    RefusedError
         An axis has no length.
     """
     if min(shape, default=0) < 1:
-        raise Refused(f"has no pixels (shape {' x '.join(map(str, shape))})", "Remove it.")
+        raise RefusedError(f"has no pixels (shape {' x '.join(map(str, shape))})", "Remove it.")
 
 
-def truncated(needed: int, held: int) -> Refused:
-    """Return the refusal of a file that is shorter than its header says."""
-    return Refused(
+def refuse_truncated(needed: int, held: int) -> NoReturn:
+    """Refuse a file that is shorter than its header says.
+
+    Raises
+    ------
+    RefusedError
+        Always.
+    """
+    raise RefusedError(
         f"is truncated: the file holds {held} bytes, fewer than the {needed} its header says",
         "Copy or export it again.",
     )

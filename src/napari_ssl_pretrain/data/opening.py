@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 import numpy as np
 
 from napari_ssl_pretrain.data.axes import settle
-from napari_ssl_pretrain.data.header import Header, Refused
+from napari_ssl_pretrain.data.header import Header, RefusedError
 from napari_ssl_pretrain.data.images import READ_ERRORS, Image, ImageInfo, first_line
 from napari_ssl_pretrain.errors import ConfigError, DataError
 
@@ -27,7 +27,7 @@ _MAGIC = {
     b"\xff\xd8\xff": "jpeg",
     b"\x93NUMPY": "npy",
 }
-_READERS = {"tiff": "tiff", "png": "png", "jpeg": "jpeg", "npy": "npy", "zarr": "ome_zarr"}
+_READERS = {"tiff": "tiff", "png": "raster", "jpeg": "raster", "npy": "npy", "zarr": "ome_zarr"}
 _SUFFIXES = {
     ".tif": "tiff",
     ".tiff": "tiff",
@@ -78,25 +78,25 @@ def kind_of(path: Path) -> tuple[str, str]:
 
     Raises
     ------
-    Refused
+    RefusedError
         It is no image that can be read here.
     """
     if path.is_dir():
         if is_zarr(path):
             return "zarr", ""
-        raise Refused("is a folder, not an image", "Name an image, or an OME-Zarr folder.")
+        raise RefusedError("is a folder, not an image", "Name an image, or an OME-Zarr folder.")
     with path.open("rb") as file:
         head = file.read(16)
     if not head:
-        raise Refused("is empty (0 bytes)", "Copy or export it again.")
+        raise RefusedError("is empty (0 bytes)", "Copy or export it again.")
     kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
     named = _SUFFIXES.get(path.suffix.lower(), "")
     if not kind and named:
-        raise Refused(
+        raise RefusedError(
             f"is no {named.upper()} file, though its name says so", "Export it again, or remove it."
         )
     if not kind:
-        raise Refused(f"is none of {KINDS}", "Convert it to TIFF, or move it elsewhere.")
+        raise RefusedError(f"is none of {KINDS}", "Convert it to TIFF, or move it elsewhere.")
     note = f"is a {kind.upper()} file in spite of its name" if named and named != kind else ""
     return kind, note
 
@@ -117,16 +117,16 @@ def read_header(path: Path, axes: str = "auto") -> Found:
         The file is missing, no image, damaged, or does not have these axes.
     """
     path = Path(path)
+    if not path.exists():
+        raise DataError(path, "does not exist", remedy="Check the path.")
     try:
         kind, note = kind_of(path)
         reader: Reader = import_module(f"napari_ssl_pretrain.data.{_READERS[kind]}").read_header
         header = reader(path)
         letters, assumed = settle(header.stored, header.shape, axes)
-    except FileNotFoundError:
-        raise DataError(path, "does not exist", remedy="Check the path.") from None
     except PermissionError:
         raise DataError(path, "may not be read", remedy="Check its permissions.") from None
-    except Refused as refused:
+    except RefusedError as refused:
         raise DataError(path, str(refused), remedy=refused.remedy) from None
     except READ_ERRORS as error:
         raise DataError(
@@ -170,16 +170,22 @@ def open_image(
     info = found.info
     dims = (3 if info.is_volume else 2) if ndim == "auto" else ndim
     if dims == 3 and not info.is_volume:  # noqa: PLR2004
-        raise flat_error(info)
+        refuse_flat(info)
     chosen = None if channels == "all" else tuple(channels)
     if chosen is not None and max(chosen) >= info.channels:
-        raise channel_error(chosen, info)
+        refuse_channels(chosen, info)
     return found.image(dims, chosen)
 
 
-def flat_error(info: ImageInfo) -> ConfigError:
-    """Return the refusal of a flat image where volumes are wanted."""
-    return ConfigError(
+def refuse_flat(info: ImageInfo) -> NoReturn:
+    """Refuse a flat image where volumes are wanted.
+
+    Raises
+    ------
+    ConfigError
+        Always.
+    """
+    raise ConfigError(
         "data.ndim",
         f"needs images with depth, but {info.path.name} is flat ({info.axes}, "
         f"{' x '.join(map(str, info.shape))})",
@@ -188,10 +194,16 @@ def flat_error(info: ImageInfo) -> ConfigError:
     )
 
 
-def channel_error(channels: Sequence[int], info: ImageInfo) -> ConfigError:
-    """Return the refusal of a channel that an image lacks."""
+def refuse_channels(channels: Sequence[int], info: ImageInfo) -> NoReturn:
+    """Refuse channels of which an image lacks one.
+
+    Raises
+    ------
+    ConfigError
+        Always.
+    """
     have = "only channel 0" if info.channels == 1 else f"channels 0 to {info.channels - 1}"
-    return ConfigError(
+    raise ConfigError(
         "data.channels",
         f"must be channels that the images have; {info.path.name} has {have}",
         value=list(channels),

@@ -117,7 +117,8 @@ class PatchSource:
                 frame = self._held.get(key)
                 if frame is None:
                     frame = self._held[key] = self.images[region.image].read(region.frame)
-        return frame[(slice(None), *boxes)].copy()
+        box: np.ndarray = frame[(slice(None), *boxes)]
+        return box.copy()
 
     def _choose_frames(self, limit: float) -> set[tuple[int, int]]:
         """Return the frames to keep in memory: as many as fit, the first ones first."""

@@ -12,8 +12,8 @@ from napari_ssl_pretrain.data.discovery import find_images
 from napari_ssl_pretrain.data.images import Image, ImageInfo
 from napari_ssl_pretrain.data.opening import (
     Found,
-    channel_error,
-    flat_error,
+    refuse_channels,
+    refuse_flat,
     open_image,
     read_header,
 )
@@ -199,7 +199,7 @@ def _ndim(wanted: Literal["auto", 2, 3], found: list[Found]) -> int:
     if wanted == "auto":
         return 3 if volumes * 2 > len(found) else 2
     if wanted == 3 and not volumes:  # noqa: PLR2004
-        raise flat_error(found[0].info)
+        refuse_flat(found[0].info)
     return wanted
 
 
@@ -212,7 +212,7 @@ def _channels(
         return max(counts, key=lambda n: counts[n])
     most = max(found, key=lambda f: f.info.channels)
     if max(wanted) >= most.info.channels:
-        raise channel_error(wanted, most.info)
+        refuse_channels(wanted, most.info)
     if len(set(wanted)) != len(wanted):
         raise ConfigError("data.channels", "must name each channel once", value=list(wanted))
     return wanted

@@ -19,13 +19,13 @@ from napari_ssl_pretrain.data.header import (
     LARGEST_RATIO,
     UNKNOWN,
     Header,
-    Refused,
+    RefusedError,
     check_dtype,
     check_shape,
-    truncated,
+    refuse_truncated,
 )
 from napari_ssl_pretrain.data.images import Index
-from napari_ssl_pretrain.data.tiff_bounds import Cut, claimed_end
+from napari_ssl_pretrain.data.tiff_bounds import CutError, claimed_end
 from napari_ssl_pretrain.data.tiff_scale import pixel_size
 
 _SEGMENTS = ByteCache(256 << 20)
@@ -45,19 +45,19 @@ def read_header(path: Path) -> Header:
 
     Raises
     ------
-    Refused
+    RefusedError
         The file is truncated, or holds what is no image here.
     """
     size = path.stat().st_size
     try:
         end = claimed_end(path)
-    except Cut as cut:
-        raise truncated(cut.args[0], size) from None
+    except CutError as cut:
+        refuse_truncated(cut.args[0], size)
     if end > size:
-        raise truncated(end, size)
+        refuse_truncated(end, size)
     with tifffile.TiffFile(path, _multifile=False) as tif:
         if not tif.series:
-            raise Refused("holds no image", "Remove it.")
+            raise RefusedError("holds no image", "Remove it.")
         series = tif.series[0]
         stored, shape = _axes(tif, series)
         _check_complete(tif, series, size)
@@ -85,7 +85,7 @@ def _axes(tif: tifffile.TiffFile, series: Any) -> tuple[str, tuple[int, ...]]:
     letters = "".join(a for a, _ in kept)
     strange = sorted(set(letters) - set("TCZYXS" + UNKNOWN))
     if strange:
-        raise Refused(
+        raise RefusedError(
             f"has the axes {letters}, of which {', '.join(strange)} cannot be used",
             "Export one file for each position or region.",
         )
@@ -95,23 +95,25 @@ def _axes(tif: tifffile.TiffFile, series: Any) -> tuple[str, tuple[int, ...]]:
 def _check_complete(tif: tifffile.TiffFile, series: Any, size: int) -> None:
     """Refuse a series of which planes are missing, or that cannot be as large as it says."""
     if series.dataoffset is not None and series.dataoffset + series.nbytes > size:
-        raise truncated(series.dataoffset + series.nbytes, size)
+        refuse_truncated(series.dataoffset + series.nbytes, size)
     planes = math.prod(series.shape) // max(1, math.prod(series.keyframe.shape))
     if tif.is_imagej:
         told = int((tif.imagej_metadata or {}).get("images", planes))
         if told > planes:
-            raise Refused(
+            raise RefusedError(
                 f"is truncated: it says that it has {told} planes and has {planes}",
                 "Copy or export it again.",
             )
     if series.dataoffset is None and any(page is None for page in series.pages):
-        raise Refused("is one part of an image of several files", "Export the image as one file.")
+        raise RefusedError(
+            "is one part of an image of several files", "Export the image as one file."
+        )
     packed = series.keyframe.compression.name
     if (
         packed in {"LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "JPEG"}
         and series.nbytes > size * LARGEST_RATIO
     ):
-        raise Refused(
+        raise RefusedError(
             f"says that it holds {series.nbytes} bytes of pixels, more than {size} bytes can",
             "Export it again.",
         )
@@ -158,7 +160,7 @@ class TiffPixels:
 
     def _open(self) -> None:
         with tifffile.TiffFile(self.path, _multifile=False) as tif:
-            series = tif.series[0]
+            series: Any = tif.series[0]
             keyframe = series.keyframe
             if series.dataoffset is not None:
                 dtype = np.dtype(series.dtype).newbyteorder(tif.byteorder)

@@ -30,7 +30,7 @@ _INTEGERS = {3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
 _OFFSETS, _COUNTS = (273, 324), (279, 325)
 
 
-class Cut(ValueError):
+class CutError(ValueError):
     """The file ends before what its tables point to; the argument is the byte they reach."""
 
 
@@ -44,7 +44,7 @@ def claimed_end(path: Path) -> int:
 
     Raises
     ------
-    Cut
+    CutError
         A directory lies beyond the end of the file.
     """
     size = path.stat().st_size
@@ -57,7 +57,7 @@ def claimed_end(path: Path) -> int:
         while offset and offset not in seen:
             seen.add(offset)
             if offset + 8 > size:
-                raise Cut(offset + 8)
+                raise CutError(offset + 8)
             reach, offset = _directory(file, offset, order, big=big)
             end = max(end, reach)
     return end
@@ -72,7 +72,7 @@ def _directory(file: BinaryIO, offset: int, order: str, *, big: bool) -> tuple[i
     following = file.read(inline)
     end = offset + struct.calcsize(count_code) + count * entry + inline
     if len(following) < inline:
-        raise Cut(end)
+        raise CutError(end)
     places: dict[str, np.ndarray] = {}
     for start in range(0, len(table), entry):
         tag, kind = struct.unpack_from(order + "HH", table, start)
@@ -88,7 +88,7 @@ def _directory(file: BinaryIO, offset: int, order: str, *, big: bool) -> tuple[i
                 file.seek(where)
                 value = file.read(length)
                 if len(value) < length:
-                    raise Cut(where + length)
+                    raise CutError(where + length)
             places[which] = np.frombuffer(value[:length], order + _INTEGERS[kind]).astype(np.int64)
     offsets, counts = places.get("offsets"), places.get("counts")
     if offsets is not None and counts is not None and len(offsets) == len(counts) and len(offsets):

@@ -43,8 +43,6 @@ def _from_imagej(tif: tifffile.TiffFile) -> tuple[dict[str, float], str | None]:
     told: dict[str, Any] = tif.imagej_metadata or {}
     unit = unit_name(told.get("unit", ""))
     sizes, _ = _from_resolution(tif, unit, 1.0, None)
-    if unit is None:
-        return {}, None
     if "spacing" in told:
         sizes["Z"] = abs(float(told["spacing"]))
     return one_unit(sizes, dict.fromkeys(sizes, unit))

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from napari_ssl_pretrain.data.header import unit_name
 from napari_ssl_pretrain.data.images import Image
 from napari_ssl_pretrain.errors import ConfigError
 
 _IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
 _OME_DTYPES = (*_IMAGEJ_DTYPES, "int8", "int16", "int32", "uint32", "float64")
-_IMAGEJ_UNITS = {"µm": "micron", "Å": "angstrom"}
+_IMAGEJ_UNITS = {"µm": "micron", "Å": "angstrom"}  # its metadata are ASCII
+_COLOURS = (3, 4)
 _LARGE = 2 << 30
 
 
@@ -102,13 +104,8 @@ def write_array(
     """
     if array.dtype == bool:
         array = array.astype(np.uint8)
-    options = _format(array, axes, pixel_size or {}, unit)
-    if "S" in axes and array.shape[axes.index("S")] in (3, 4) and axes[-1] == "S":
-        options["photometric"] = "rgb"
-        if array.shape[-1] == 4:  # noqa: PLR2004
-            options["extrasamples"] = ["unassalpha"]
-    else:
-        options["photometric"] = "minisblack"
+    known = unit_name(unit) if unit else None
+    options = _format(array, axes, pixel_size or {}, known) | _samples(array, axes)
 
     def save(temporary: Path) -> None:
         tifffile.imwrite(temporary, array, compression="zlib", **options)  # noqa: TID251
@@ -116,27 +113,45 @@ def write_array(
     _atomic(Path(path), save)
 
 
+def _samples(array: np.ndarray, axes: str) -> dict[str, Any]:
+    """Return the options that keep colours together, and axes Y and X the planes of the file."""
+    count = array.shape[-1]
+    if axes[-1] not in "CS" or count == 1:
+        return {"photometric": "minisblack"}
+    colour = axes[-1] == "S" and count in _COLOURS
+    alpha = ["unassalpha"] if colour and count == max(_COLOURS) else None
+    photometric = "rgb" if colour else "minisblack"
+    return {"photometric": photometric, "planarconfig": "contig", "extrasamples": alpha}
+
+
 def _format(
     array: np.ndarray, axes: str, pixel_size: dict[str, float], unit: str | None
 ) -> dict[str, Any]:
     """Return the options of tifffile for the format that can hold this array."""
-    lasting = all(n > 1 or a in "YX" for a, n in zip(axes, array.shape, strict=True))
     large = array.nbytes > _LARGE
-    ordered = "".join(sorted(axes, key="TZCYXS".index)) == axes
-    dtype = array.dtype.name
-    if lasting and ordered and not large and dtype in _IMAGEJ_DTYPES and "S" not in axes:
+    # ImageJ and OME forget axes of length one
+    if not large and _fits_imagej(array, axes, pixel_size):
         return _imagej(axes, pixel_size, unit)
-    if (
-        lasting
-        and dtype in _OME_DTYPES
-        and (axes[-2:] == "YX" or axes[-3:] == "YXS")
-        and len(axes) > 1
-    ):
+    if _fits_ome(array, axes) and bool(unit) == bool(pixel_size) and (pixel_size or axes != "YXS"):
         return _ome(axes, pixel_size, unit) | {"bigtiff": large}
     told: dict[str, Any] = {"axes": axes}
     if pixel_size:
         told |= {"spacing": pixel_size, "unit": unit}
     return {"metadata": told, "bigtiff": large}
+
+
+def _fits_imagej(array: np.ndarray, axes: str, pixel_size: dict[str, float]) -> bool:
+    return (
+        array.dtype.name in _IMAGEJ_DTYPES
+        and "S" not in axes
+        and sorted(axes, key="TZCYX".index) == list(axes)
+        and min(array.shape) > 1
+        and ("X" in pixel_size) == ("Y" in pixel_size)
+    )
+
+
+def _fits_ome(array: np.ndarray, axes: str) -> bool:
+    return array.dtype.name in _OME_DTYPES and axes.endswith(("YX", "YXS")) and min(array.shape) > 1
 
 
 def _imagej(axes: str, pixel_size: dict[str, float], unit: str | None) -> dict[str, Any]:
@@ -153,32 +168,31 @@ def _imagej(axes: str, pixel_size: dict[str, float], unit: str | None) -> dict[s
 
 def _ome(axes: str, pixel_size: dict[str, float], unit: str | None) -> dict[str, Any]:
     told: dict[str, Any] = {"axes": axes}
+    name = "in" if unit == "inch" else unit
     for axis, size in pixel_size.items():
-        told |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": unit or "µm"}
+        told |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": name}
     return {"ome": True, "metadata": told}
 
 
 def to_dtype(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Convert to a data type; integers are rounded and clipped, not wrapped."""
-    if array.dtype == dtype:
-        return array
-    if dtype.kind in "ui" and array.dtype.kind == "f":
-        wide = np.rint(np.asarray(array, np.float64))
+    if array.dtype == dtype or array.dtype == bool:
+        return array.astype(dtype, copy=False)
+    if dtype.kind in "ui":
         limits = np.iinfo(dtype)
-        # a double cannot hold the largest 64-bit integers; the next below them it can
-        top = np.nextafter(float(limits.max), 0) if float(limits.max) > limits.max else limits.max
-        return np.nan_to_num(np.clip(wide, limits.min, top)).astype(dtype)
-    if dtype.kind in "ui" and array.dtype.kind in "ui":
-        limits = np.iinfo(dtype)
-        return np.clip(
-            array,
-            max(limits.min, np.iinfo(array.dtype).min),
-            min(limits.max, np.iinfo(array.dtype).max),
-        ).astype(dtype)
-    if dtype.kind == "f" and dtype.itemsize < array.dtype.itemsize:
+        low, high = limits.min, limits.max
+        if array.dtype.kind == "f":
+            array = np.nan_to_num(np.rint(array.astype(np.float64)))
+            # no double equals the largest 64-bit integers; the next one below is in their range
+            high = int(np.nextafter(float(high), 0)) if float(high) > high else high
+        else:
+            held = np.iinfo(array.dtype)
+            low, high = max(low, held.min), min(high, held.max)
+        array = np.clip(array, low, high)
+    elif dtype.itemsize < array.dtype.itemsize:
         limit = np.finfo(dtype).max
-        return np.where(np.isfinite(array), np.clip(array, -limit, limit), array).astype(dtype)
-    return array.astype(dtype)
+        array = np.where(np.isfinite(array), np.clip(array, -limit, limit), array)
+    return np.asarray(array.astype(dtype))
 
 
 def write_bytes(path: Path, data: bytes) -> None:

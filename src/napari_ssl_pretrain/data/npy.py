@@ -1,0 +1,68 @@
+"""NPY, mapped into memory; objects are never unpickled."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from napari_ssl_pretrain.data.header import (
+    UNKNOWN,
+    Header,
+    RefusedError,
+    check_dtype,
+    check_shape,
+    refuse_truncated,
+)
+from napari_ssl_pretrain.data.images import Index
+
+
+class NpyPixels:
+    """The pixels of an NPY file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self, index: Index) -> np.ndarray:
+        """Return the pixels at an integer or a slice for each stored axis."""
+        return np.asarray(np.load(self.path, mmap_mode="r", allow_pickle=False)[index])
+
+
+def read_header(path: Path) -> Header:
+    """Read the header of an NPY file.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Raises
+    ------
+    RefusedError
+        The file is truncated, or holds what is no image here.
+    """
+    held = path.stat().st_size
+    with path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        if version > (3, 0):
+            raise RefusedError(f"is an NPY file of version {version}, which is unknown here")
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = read(file)
+        start = file.tell()
+    check_dtype(dtype)
+    check_shape(shape)
+    needed = start + math.prod(shape) * dtype.itemsize
+    if needed > held:
+        refuse_truncated(needed, held)
+    return Header(UNKNOWN * len(shape), shape, dtype.newbyteorder("="), NpyPixels(path))

@@ -1,0 +1,144 @@
+"""OME-Zarr (level 0) and plain Zarr arrays, of formats 2 and 3, read chunk by chunk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from napari_ssl_pretrain.data.header import (
+    UNKNOWN,
+    Header,
+    RefusedError,
+    check_dtype,
+    check_shape,
+    one_unit,
+    unit_name,
+)
+from napari_ssl_pretrain.data.images import Index
+
+_METADATA = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
+_BY_TYPE = {"time": "T", "channel": "C"}
+
+
+class ZarrPixels:
+    """The pixels of a Zarr array.
+
+    Parameters
+    ----------
+    array
+        The array.
+    """
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+
+    def read(self, index: Index) -> np.ndarray:
+        """Return the pixels at an integer or a slice for each stored axis."""
+        return np.asarray(self._array[index])
+
+
+def read_header(path: Path) -> Header:
+    """Read the metadata of an OME-Zarr image or a plain Zarr array.
+
+    Parameters
+    ----------
+    path
+        Its folder.
+
+    Raises
+    ------
+    RefusedError
+        It is a plate, holds no image, or no pixels are stored.
+    """
+    node: Any = zarr.open(path, mode="r")
+    notes: list[str] = []
+    described: dict[str, Any] = {}
+    array = node
+    if not isinstance(node, zarr.Array):
+        array, described = _level_0(node, path, notes)
+    letters = described.get("axes") or _dimension_names(array)
+    check_dtype(np.dtype(array.dtype))
+    check_shape(array.shape)
+    if len(letters) != array.ndim:
+        raise RefusedError(
+            f"names the axes {letters} for an array of {array.ndim} axes", "Correct its metadata."
+        )
+    folder = path / array.path
+    if not any(set(files) - _METADATA for _, _, files in os.walk(folder)):
+        raise RefusedError("has metadata but no pixels stored", "Copy or export it again.")
+    sizes, unit = one_unit(described.get("sizes", {}), described.get("units", {}))
+    dtype = np.dtype(array.dtype).newbyteorder("=")
+    shape = tuple(int(n) for n in array.shape)
+    return Header(letters, shape, dtype, ZarrPixels(array), sizes, unit, tuple(notes))
+
+
+def _level_0(group: Any, path: Path, notes: list[str]) -> tuple[Any, dict[str, Any]]:
+    """Return the array of the finest level of a group's first image, its axes and spacings.
+
+    Raises
+    ------
+    RefusedError
+        The group is a plate, or has no image.
+    """
+    told = _ome(group)
+    if "plate" in told:
+        raise RefusedError(
+            "is a plate of many images", f"Name one of them, such as {path / 'A' / '1' / '0'}."
+        )
+    if "multiscales" not in told and "0" in group and isinstance(group["0"], zarr.Group):
+        if "1" in group:
+            notes.append("holds several images, the first is used")
+        group = group["0"]
+        told = _ome(group)
+    if "multiscales" not in told:
+        arrays = sorted(name for name, _ in group.arrays())
+        if len(arrays) != 1:
+            raise RefusedError(
+                f"is a Zarr group of {len(arrays)} arrays without OME-Zarr metadata",
+                "Name one array in it.",
+            )
+        notes.append(f"has no OME-Zarr metadata, its array {arrays[0]} is used")
+        return group[arrays[0]], {}
+    first = told["multiscales"][0]
+    level = first["datasets"][0]
+    return group[str(level["path"])], _described(first, level)
+
+
+def _ome(group: Any) -> Mapping[str, Any]:
+    """Return the OME part of a group's attributes; format 0.5 keeps it in its own entry."""
+    attributes = dict(group.attrs)
+    ome = attributes.get("ome")
+    return ome if isinstance(ome, dict) else attributes
+
+
+def _described(image: Mapping[str, Any], level: Mapping[str, Any]) -> dict[str, Any]:
+    """Return letters, spacings and units of the axes of one level."""
+    axes = image.get("axes", ["t", "c", "z", "y", "x"])  # formats 0.1 and 0.2 had no choice
+    entries = [{"name": axis} if isinstance(axis, str) else axis for axis in axes]
+    letters = "".join(
+        _BY_TYPE.get(str(entry.get("type")), str(entry.get("name", "")).upper())
+        for entry in entries
+    )
+    scale = np.ones(len(entries))
+    for part in (image, level):
+        for change in part.get("coordinateTransformations", ()):
+            if change.get("type") == "scale" and len(change.get("scale", ())) == len(entries):
+                scale *= np.asarray(change["scale"], np.float64)
+    spatial = [(a, s, e) for a, s, e in zip(letters, scale, entries, strict=False) if a in "ZYX"]
+    return {
+        "axes": letters,
+        "sizes": {a: float(s) for a, s, _ in spatial},
+        "units": {a: unit_name(e.get("unit", "")) for a, _, e in spatial},
+    }
+
+
+def _dimension_names(array: Any) -> str:
+    """Return the letters by which an array calls its dimensions, else unknown ones."""
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    letters = [str(name)[:1].upper() if len(str(name)) == 1 else "" for name in names or ()]
+    return "".join(letters) if letters and all(letters) else UNKNOWN * array.ndim

@@ -1,0 +1,161 @@
+"""PNG and JPEG, decoded whole when first read; 16-bit colour stays 16-bit."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import imagecodecs
+import numpy as np
+
+from napari_ssl_pretrain.data.cache import ByteCache
+from napari_ssl_pretrain.data.header import (
+    LARGEST_RATIO,
+    Header,
+    RefusedError,
+    check_shape,
+    refuse_truncated,
+)
+from napari_ssl_pretrain.data.images import Index
+
+_DECODED = ByteCache(256 << 20)
+_NUMBERS = itertools.count()
+
+_PNG_SAMPLES = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
+_PALETTE = 3
+_BYTE = 8
+_JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_JPEG_BARE = {0x01, *range(0xD0, 0xD9)}
+_TAIL = 1 << 16
+
+
+@dataclass(frozen=True)
+class _Size:
+    """What a header says."""
+
+    height: int
+    width: int
+    samples: int
+    bits: int
+    notes: tuple[str, ...] = ()
+
+
+class RasterPixels:
+    """The pixels of a file that can only be decoded whole.
+
+    Parameters
+    ----------
+    path
+        The file.
+    decode
+        From the file's bytes to its pixels.
+    shape
+        What the header says.
+    """
+
+    def __init__(
+        self, path: Path, decode: Callable[[bytes], np.ndarray], shape: tuple[int, ...]
+    ) -> None:
+        self.path = path
+        self.shape = shape
+        self._decode = decode
+        self._number = next(_NUMBERS)
+
+    def read(self, index: Index) -> np.ndarray:
+        """Return the pixels at an integer or a slice for each stored axis.
+
+        Raises
+        ------
+        ValueError
+            The pixels are not what the header says.
+        """
+        whole = _DECODED.get(self._number, lambda: self._decode(self.path.read_bytes()))
+        if whole.shape != self.shape:
+            raise ValueError(f"decodes to {whole.shape} instead of {self.shape}")
+        return np.asarray(whole[index])
+
+
+def read_header(path: Path) -> Header:
+    """Read the header of a PNG or JPEG file.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Raises
+    ------
+    RefusedError
+        The file is truncated, or cannot hold the pixels that it says.
+    """
+    length = path.stat().st_size
+    with path.open("rb") as file:
+        png = file.read(1) == b"\x89"
+        size = _png_size(file, length) if png else _jpeg_size(file, length)
+    shape = (size.height, size.width, *((size.samples,) if size.samples > 1 else ()))
+    check_shape(shape)
+    if size.height * size.width * size.samples * size.bits // 8 > length * LARGEST_RATIO:
+        raise RefusedError(
+            f"says that it has {size.width} x {size.height} pixels, more than {length} bytes can hold",
+            "Export it again.",
+        )
+    notes = size.notes
+    if size.samples in (2, 4) and not notes:
+        notes = (f"has {size.samples} samples a pixel, opacity among them; each is a channel",)
+    decode = imagecodecs.png_decode if png else imagecodecs.jpeg_decode
+    dtype = np.dtype(np.uint16 if size.bits > _BYTE else np.uint8)
+    return Header("YXS"[: len(shape)], shape, dtype, RasterPixels(path, decode, shape), notes=notes)
+
+
+def _png_size(file: BinaryIO, length: int) -> _Size:
+    """Walk the chunks to the end; only the first one's content is read."""
+    place, size, transparent = 8, None, False
+    while True:
+        file.seek(place)
+        head = file.read(8)
+        if len(head) < 8:  # noqa: PLR2004
+            refuse_truncated(place + 12, length)
+        content, name = struct.unpack(">I4s", head)
+        place += 12 + content
+        if place > length:
+            refuse_truncated(place, length)
+        if name == b"IHDR":
+            size = struct.unpack(">IIBB", file.read(10))
+        transparent = transparent or name == b"tRNS"
+        if name == b"IEND":
+            break
+    if size is None:
+        raise RefusedError("has no header", "Export it again.")
+    width, height, bits, colour = size
+    samples = _PNG_SAMPLES.get(colour, 0) + transparent
+    notes: tuple[str, ...] = ()
+    if colour == _PALETTE:
+        notes = ("has a colour table, read as red, green and blue" + " with opacity" * transparent,)
+    elif bits < _BYTE:
+        notes = (f"has {bits} bit a pixel, read as 0 to 255",)
+    return _Size(height, width, samples, max(_BYTE, bits), notes)
+
+
+def _jpeg_size(file: BinaryIO, length: int) -> _Size:
+    """Walk the segments to the frame's header, and look for the end marker."""
+    file.seek(max(0, length - _TAIL))
+    if b"\xff\xd9" not in file.read():
+        raise RefusedError("is truncated: its end marker is missing", "Copy or export it again.")
+    place = 2
+    while True:
+        file.seek(place)
+        head = file.read(10)
+        if len(head) < 10 or head[0] != 0xFF:  # noqa: PLR2004
+            raise RefusedError("has no frame header", "Export it again.")
+        if head[1] in _JPEG_FRAMES:
+            bits, height, width, samples = struct.unpack(">BHHB", head[4:10])
+            notes = ("has 4 samples a pixel (CMYK); each is a channel",) if samples == 4 else ()  # noqa: PLR2004
+            return _Size(height, width, samples, bits, notes)
+        filler = head[1] == 0xFF  # noqa: PLR2004
+        place += 1 if filler else 2
+        if not filler and head[1] not in _JPEG_BARE:
+            place += int(struct.unpack(">H", head[2:4])[0])
