@@ -1,8 +1,8 @@
 """Images that a run leaves: samples of what the network is shown, MAE checks, restored images.
 
 All are in the units, dtype and axes of their source, so that a visible pixel of a MAE check is the
-source's pixel, bit by bit. Where a file cannot be written or read any more, the functions here raise
-the ``ConfigError`` or ``DataError`` of the reader or writer.
+source's pixel, bit by bit. A file that cannot be written is a ``ConfigError``, a source that can no
+longer be decoded a ``DataError``.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def mae_check_frames(
 
 
 def finite_mean(image: Image) -> np.ndarray:
-    """Return the mean of each channel over the finite pixels of all frames; 0 where there is none."""
+    """Return the mean of each channel over the finite pixels of all frames, or 0."""
     sums, counts = np.zeros(image.in_channels), np.zeros(image.in_channels)
     for number in range(image.frames):
         frame = image.read(number)
@@ -182,7 +182,10 @@ def _save_patch(path: Path, patch: np.ndarray, image: Image, step: int) -> ev.Im
     return image_saved(path, image, "aug", step, "".join(order))
 
 
-def image_saved(path: Path, image: Image, kind: ev.ImageKind, step: int, axes: str) -> ev.ImageSaved:
+def image_saved(
+    path: Path, image: Image, kind: ev.ImageKind, step: int, axes: str
+) -> ev.ImageSaved:
+    """Return the event that says that an image was written."""
     return ev.ImageSaved(
         image_kind=kind,
         image=image.info.name,
