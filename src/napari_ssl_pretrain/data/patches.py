@@ -143,7 +143,7 @@ def region_weights(regions: Sequence[Region], patch_size: tuple[int, ...]) -> np
     totals = np.bincount(numbers, patches)
     median = np.median(totals[totals > 0])
     share = np.minimum(1.0, LARGEST_SHARE * median / np.maximum(totals, 1e-12))
-    return patches * share[numbers]
+    return np.asarray(patches * share[numbers])
 
 
 def patch_start(region: Region, patch_size: tuple[int, ...], place: np.ndarray) -> tuple[int, ...]:

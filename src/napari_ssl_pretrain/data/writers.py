@@ -151,7 +151,13 @@ def _fits_imagej(array: np.ndarray, axes: str, pixel_size: dict[str, float]) -> 
 
 
 def _fits_ome(array: np.ndarray, axes: str) -> bool:
-    return array.dtype.name in _OME_DTYPES and axes.endswith(("YX", "YXS")) and min(array.shape) > 1
+    planes = axes.removesuffix("S")
+    return (
+        array.dtype.name in _OME_DTYPES
+        and planes.endswith("YX")
+        and "S" not in planes
+        and min(array.shape) > 1
+    )
 
 
 def _imagej(axes: str, pixel_size: dict[str, float], unit: str | None) -> dict[str, Any]:
