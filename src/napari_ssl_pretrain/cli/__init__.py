@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,7 @@ from napari_ssl_pretrain.errors import RunFailed, UserError
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 DONE, FAILED, MENDABLE, INTERRUPTED = 0, 1, 2, 130
 
@@ -43,11 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(args: Namespace, *, debug: bool) -> int:
-    if not debug:
-        _quiet_libraries()
     module = import_module(f"napari_ssl_pretrain.cli.{args.module}")
-    code: int = module.command(args)
-    return code
+    with nullcontext() if debug else _quiet_libraries():
+        code: int = module.command(args)
+        return code
 
 
 def _forget_stdout() -> None:
@@ -57,13 +58,18 @@ def _forget_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _quiet_libraries() -> None:
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
     """Keep other packages' warnings off the terminal; ours are events."""
     import logging  # noqa: PLC0415 - 10 ms that --help does not need
-    import warnings  # noqa: PLC0415
 
-    warnings.simplefilter("ignore")
-    logging.lastResort = None
+    before, logging.lastResort = logging.lastResort, None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.lastResort = before
 
 
 def _unforeseen(error: BaseException) -> UserError:

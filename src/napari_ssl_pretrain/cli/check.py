@@ -94,13 +94,15 @@ def _configs(args: Namespace) -> tuple[list[PretrainConfig], list[str]]:
 
 
 def _tree(folder: Path) -> dict[str, str]:
-    """Return the sets of a folder: itself, or ``train/x`` and ``test/x`` in it."""
+    """Return the sets of a folder: ``train/x`` and ``test/x`` in it, ``x`` in it, or itself."""
     found = {}
     for name in SETS:
         inside = next((p for p in (folder / name / "x", folder / name) if p.is_dir()), None)
         if inside:
             found[name] = str(inside)
-    return found if "train" in found else {"train": str(folder)}
+    if "train" in found:
+        return found
+    return {"train": str(folder / "x" if (folder / "x").is_dir() else folder)}
 
 
 def _images(found: Survey) -> Iterator[tuple[str, Image]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
@@ -52,7 +53,7 @@ def load_config(args: Namespace) -> Loaded:
         translation = translate(fields)
         fields, channels = {"name": path.stem} | translation.fields, translation.channels
         notes += translation.lines()
-    notes += _from_file_folder(fields, path.absolute().parent)
+    notes += _from_file_folder(fields, Path(os.path.abspath(path)).parent)  # noqa: PTH100 - `..` goes, links stay
     apply_options(fields, args)
     return Loaded(PretrainConfig.from_dict(fields), tuple(notes), channels)
 
