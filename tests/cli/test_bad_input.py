@@ -86,7 +86,7 @@ FILES = {
         "PROBLEM.TYPE: DENOISING: only BiaPy's workflow",
     ),
     "BiaPy, patch": (
-        "PROBLEM: {TYPE: SELF_SUPERVISED}\nDATA: {PATCH_SIZE: "(8, 8)"}\n",
+        'PROBLEM: {TYPE: SELF_SUPERVISED}\nDATA: {PATCH_SIZE: "(8, 8)"}\n',
         "DATA.PATCH_SIZE: [8, 8]: must be (y, x, channels)",
     ),
 }

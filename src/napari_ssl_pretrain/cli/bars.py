@@ -58,7 +58,7 @@ class BarReport:
 
     def _step_finished(self, event: ev.StepFinished) -> None:
         note = (
-            f"loss {event.loss:.4f}{self._validation}  {event.patches_per_second:.0f} patches/s  "
+            f"loss {event.loss:.4f}{self._validation}  {text.rate(event.patches_per_second)}  "
             f"{text.duration(event.seconds_left)} left"
         )
         self._move("Training", event.step, event.steps, note)

@@ -102,15 +102,14 @@ def _start(
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:
     """Wait for all; return the number of the process that failed first, or None."""
-    while any(p.poll() is None for p in processes):
-        failed = next(
-            (n for n, p in enumerate(processes) if p.returncode not in {None, 0, 130}), None
-        )
+    while True:
+        codes = [process.poll() for process in processes]
+        failed = next((n for n, code in enumerate(codes) if code not in {None, 0, 130}), None)
         if failed is not None:
             _end(processes)
+        if failed is not None or None not in codes:
             return failed
         time.sleep(0.1)
-    return next((n for n, p in enumerate(processes) if p.returncode not in {0, 130}), None)
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:

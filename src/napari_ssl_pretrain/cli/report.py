@@ -123,7 +123,7 @@ class PlainReport:
             left = text.duration(event.seconds_left)
             self.note(
                 f"step {event.step} of {event.steps}: loss {event.loss:.4f}, "
-                f"{event.patches_per_second:.0f} patches/s, {left} left"
+                f"{text.rate(event.patches_per_second)}, {left} left"
             )
 
     def _epoch_finished(self, event: ev.EpochFinished) -> None:

@@ -32,6 +32,12 @@ def millions(number: int) -> str:
     return f"{number / 1e6:.1f} million" if number >= 1e6 else f"{number / 1e3:.0f} thousand"  # noqa: PLR2004
 
 
+def rate(patches_per_second: float) -> str:
+    """Return ``0.8 patches/s`` or ``45 patches/s``."""
+    digits = 0 if patches_per_second >= 10 else 1  # noqa: PLR2004
+    return f"{patches_per_second:.{digits}f} patches/s"
+
+
 def by(lengths: Sequence[float]) -> str:
     """Return ``64 x 64``."""
     return " x ".join(f"{n:g}" for n in lengths)
