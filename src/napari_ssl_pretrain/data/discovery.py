@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari_ssl_pretrain.data.opening import KINDS, is_zarr
 from napari_ssl_pretrain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 _CLUTTER = {"thumbs.db", "desktop.ini", "icon\r"}
 
@@ -56,7 +59,7 @@ def _one(field: str, text: str) -> list[Path]:
             field,
             "does not exist",
             value=text,
-            remedy=f"Give a folder of images, an image or a glob; relative paths start at {Path.cwd()}.",
+            remedy=f"Give a folder, an image or a glob; relative paths start at {Path.cwd()}.",
         )
     return _ordered(matches)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
+
     from napari_ssl_pretrain.data.images import Pixels
 
 UNKNOWN = "?"
@@ -15,38 +15,6 @@ UNKNOWN = "?"
 
 LARGEST_RATIO = 1100
 """No more bytes than this come out of one byte of deflate, LZW, PackBits or JPEG."""
-
-_UNITS = {
-    "µm": (
-        "micron",
-        "microns",
-        "um",
-        "μm",
-        "µm",
-        "micrometer",
-        "micrometers",
-        "micrometre",
-        "\\u00b5m",
-    ),
-    "nm": ("nm", "nanometer", "nanometers", "nanometre"),
-    "mm": ("mm", "millimeter", "millimeters", "millimetre"),
-    "cm": ("cm", "centimeter", "centimetre"),
-    "m": ("m", "meter", "metre"),
-    "Å": ("å", "angstrom", "\u212b"),
-    "pm": ("pm", "picometer", "picometre"),
-    "inch": ("inch", "in", "inches"),
-}
-_NAMES = {name: unit for unit, names in _UNITS.items() for name in names}
-METRES = {
-    "m": 1.0,
-    "cm": 1e-2,
-    "mm": 1e-3,
-    "µm": 1e-6,
-    "nm": 1e-9,
-    "Å": 1e-10,
-    "pm": 1e-12,
-    "inch": 0.0254,
-}
 
 
 class RefusedError(ValueError):
@@ -94,30 +62,6 @@ class Header:
     pixel_size: dict[str, float] = field(default_factory=dict)
     unit: str | None = None
     notes: tuple[str, ...] = ()
-
-
-def unit_name(text: object) -> str | None:
-    """Return one spelling for a unit of length; None where it is none."""
-    return _NAMES.get(str(text).strip().lower())
-
-
-def one_unit(
-    sizes: dict[str, float], units: dict[str, str | None]
-) -> tuple[dict[str, float], str | None]:
-    """Bring spacings in several units to that of X; leave out those without a length.
-
-    Spacings without any unit still tell proportions, unless all are 1: then nobody set them.
-    """
-    sizes = {a: float(s) for a, s in sizes.items() if np.isfinite(s) and s > 0}
-    unit = units.get("X") or units.get("Y") or units.get("Z")
-    if unit is None:
-        return (sizes if any(size != 1 for size in sizes.values()) else {}), None
-    found = {}
-    for axis, size in sizes.items():
-        own = units.get(axis)
-        if own is not None:
-            found[axis] = size if own == unit else size * METRES[own] / METRES[unit]
-    return found, unit if found else None
 
 
 def check_dtype(dtype: np.dtype) -> None:

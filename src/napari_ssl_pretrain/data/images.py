@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from napari_ssl_pretrain.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 Index = tuple[int | slice, ...]
 
@@ -147,7 +149,13 @@ class Image:
         return Image(replace(self.info, name=name), self._pixels, self.ndim, self.channels)
 
     def frame_index(self, frame: int) -> dict[str, int]:
-        """Return the place of a frame on each axis that is looped over."""
+        """Return the place of a frame on each axis that is looped over.
+
+        Raises
+        ------
+        IndexError
+            There is no such frame.
+        """
         if not 0 <= frame < self.frames:
             raise IndexError(f"frame {frame} of {self.frames}")
         lengths = [self.info.length(a) for a in self.frame_axes]

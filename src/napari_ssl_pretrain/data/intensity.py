@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from napari_ssl_pretrain.data.images import Image
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from napari_ssl_pretrain.data.images import Image
 
 Normalization = Literal["zscore", "percentile", "minmax", "divide", "custom"]
 Statistics = tuple[np.ndarray, np.ndarray]
@@ -19,6 +21,7 @@ PERCENTILES = (1.0, 99.8)
 
 _SAMPLE = 1 << 24
 _BLOCK_BYTES = 1 << 26
+_SMALLEST = 1e-12
 
 
 @dataclass(frozen=True)
@@ -233,7 +236,7 @@ def _full_range(moments: _Moments, dtype: np.dtype) -> np.ndarray:
 
 def _positive(scale: np.ndarray) -> np.ndarray:
     """Replace what cannot be divided by (constant images) by 1."""
-    return np.where(np.isfinite(scale) & (scale > 1e-12), scale, 1.0)
+    return np.where(np.isfinite(scale) & (scale > _SMALLEST), scale, 1.0)
 
 
 def _finite_values(values: np.ndarray) -> np.ndarray:
@@ -274,7 +277,7 @@ class _Ranks:
                 self._kept[channel].append(_finite_values(values.ravel()[:: self._step]))
 
     def percentiles(self, percents: Sequence[float]) -> np.ndarray:
-        """Return percentiles (percentile × channel), interpolated linearly as numpy does."""
+        """Return percentiles (percentile by channel), interpolated linearly as numpy does."""
         channels = len(self._kept)
         return np.array([self._of_channel(c, percents) for c in range(channels)]).T
 

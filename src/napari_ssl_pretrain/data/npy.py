@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +15,11 @@ from napari_ssl_pretrain.data.header import (
     check_shape,
     refuse_truncated,
 )
-from napari_ssl_pretrain.data.images import Index
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_ssl_pretrain.data.images import Index
 
 
 class NpyPixels:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
@@ -16,10 +14,14 @@ from napari_ssl_pretrain.data.header import (
     RefusedError,
     check_dtype,
     check_shape,
-    one_unit,
-    unit_name,
 )
-from napari_ssl_pretrain.data.images import Index
+from napari_ssl_pretrain.data.units import one_unit, unit_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from napari_ssl_pretrain.data.images import Index
 
 _METADATA = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
 _BY_TYPE = {"time": "T", "channel": "C"}

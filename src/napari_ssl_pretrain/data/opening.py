@@ -114,7 +114,9 @@ def read_header(path: Path, axes: str = "auto") -> Found:
     Raises
     ------
     DataError
-        The file is missing, no image, damaged, or does not have these axes.
+        The file is missing, no image, or damaged.
+    ConfigError
+        It does not have the axes given.
     """
     path = Path(path)
     if not path.exists():
@@ -126,6 +128,10 @@ def read_header(path: Path, axes: str = "auto") -> Found:
         letters, assumed = settle(header.stored, header.shape, axes)
     except PermissionError:
         raise DataError(path, "may not be read", remedy="Check its permissions.") from None
+    except ConfigError as error:
+        raise ConfigError(
+            error.subject, f"{path.name}: {error.rule}", value=error.value, remedy=error.remedy
+        ) from None
     except RefusedError as refused:
         raise DataError(path, str(refused), remedy=refused.remedy) from None
     except READ_ERRORS as error:
@@ -162,9 +168,9 @@ def open_image(
     Raises
     ------
     DataError
-        The file is missing, no image, damaged, or does not have these axes.
+        The file is missing, no image, or damaged.
     ConfigError
-        ``ndim`` is 3 and the image is flat, or it has no such channel.
+        It does not have the axes given, ``ndim`` is 3 and it is flat, or it has no such channel.
     """
     found = read_header(Path(path), axes)
     info = found.info

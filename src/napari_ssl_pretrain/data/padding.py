@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def pad_to(array: np.ndarray, size: Sequence[int]) -> tuple[np.ndarray, tuple[slice, ...]]:

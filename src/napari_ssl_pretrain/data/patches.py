@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_ssl_pretrain.data.images import Image
 from napari_ssl_pretrain.data.padding import pad_to
-from napari_ssl_pretrain.data.regions import Region
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_ssl_pretrain.data.images import Image
+    from napari_ssl_pretrain.data.regions import Region
 
 LARGEST_SHARE = 20
 """No image is drawn more often than this many times the median one."""

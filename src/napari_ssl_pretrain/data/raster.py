@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import imagecodecs
 import numpy as np
@@ -20,7 +18,12 @@ from napari_ssl_pretrain.data.header import (
     check_shape,
     refuse_truncated,
 )
-from napari_ssl_pretrain.data.images import Index
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from napari_ssl_pretrain.data.images import Index
 
 _DECODED = ByteCache(256 << 20)
 _NUMBERS = itertools.count()
@@ -100,7 +103,7 @@ def read_header(path: Path) -> Header:
     check_shape(shape)
     if size.height * size.width * size.samples * size.bits // 8 > length * LARGEST_RATIO:
         raise RefusedError(
-            f"says that it has {size.width} x {size.height} pixels, more than {length} bytes can hold",
+            f"says that it has {size.width} x {size.height} pixels, more than {length} bytes can",
             "Export it again.",
         )
     notes = size.notes
@@ -112,7 +115,13 @@ def read_header(path: Path) -> Header:
 
 
 def _png_size(file: BinaryIO, length: int) -> _Size:
-    """Walk the chunks to the end; only the first one's content is read."""
+    """Walk the chunks to the end; only the first one's content is read.
+
+    Raises
+    ------
+    RefusedError
+        The file is truncated or has no header.
+    """
     place, size, transparent = 8, None, False
     while True:
         file.seek(place)
@@ -141,7 +150,13 @@ def _png_size(file: BinaryIO, length: int) -> _Size:
 
 
 def _jpeg_size(file: BinaryIO, length: int) -> _Size:
-    """Walk the segments to the frame's header, and look for the end marker."""
+    """Walk the segments to the frame's header, and look for the end marker.
+
+    Raises
+    ------
+    RefusedError
+        The file is truncated or has no frame.
+    """
     file.seek(max(0, length - _TAIL))
     if b"\xff\xd9" not in file.read():
         raise RefusedError("is truncated: its end marker is missing", "Copy or export it again.")

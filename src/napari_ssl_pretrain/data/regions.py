@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_ssl_pretrain.data.images import Image
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_ssl_pretrain.data.images import Image
 
 ENOUGH_IMAGES = 5
 """From this number on, whole images are kept for validation."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_ssl_pretrain.data.images import Image
 from napari_ssl_pretrain.data.intensity import ImageIntensity, finite, measure
 from napari_ssl_pretrain.data.writers import write_image, write_text
 from napari_ssl_pretrain.errors import ConfigError
 from napari_ssl_pretrain.pretext import Crappify, Intensity, NumpyRandom
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from napari_ssl_pretrain.data.images import Image
 
 RECORD = "ssl_source.json"
 _VERSION = 1
@@ -136,7 +139,13 @@ def _known(folder: Path, made_with: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_apart(images: Sequence[Image], folder: Path) -> None:
-    """Refuse to write beside the user's images."""
+    """Refuse to write beside the user's images.
+
+    Raises
+    ------
+    ConfigError
+        The folder is one of the images' own.
+    """
     here = folder.resolve()
     for image in images:
         if image.info.path.resolve().parent == here:

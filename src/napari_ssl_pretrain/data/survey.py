@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from napari_ssl_pretrain.data.discovery import find_images
-from napari_ssl_pretrain.data.images import Image, ImageInfo
 from napari_ssl_pretrain.data.opening import (
     Found,
-    refuse_channels,
-    refuse_flat,
     open_image,
     read_header,
+    refuse_channels,
+    refuse_flat,
 )
 from napari_ssl_pretrain.errors import ConfigError, DataError
-from napari_ssl_pretrain.spec.config import DataConfig
 from napari_ssl_pretrain.spec.summary import DataSummary
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_ssl_pretrain.data.images import Image, ImageInfo
+    from napari_ssl_pretrain.spec.config import DataConfig
 
 __all__ = ["Skipped", "Survey", "open_image", "survey"]
 
@@ -133,14 +136,20 @@ class _Reading:
         """Read the headers of one set; skip files that cannot be read."""
         found: list[Found] = []
         before = len(self.skipped)
+        misfit: ConfigError | None = None
         for path in paths:
             try:
                 found.append(read_header(path, self.config.axes))
             except DataError as error:
                 self.skipped.append(Skipped(path, f"{error.rule}. {error.remedy}".strip()))
+            except ConfigError as error:
+                misfit = misfit or error
+                self.skipped.append(Skipped(path, f"{error}"))
             self.done += 1
             if self.progress is not None:
                 self.progress(self.done, self.total)
+        if not found and misfit is not None:
+            raise misfit
         if not found:
             raise self._none_left(which, paths, self.skipped[before:])
         return found
@@ -163,16 +172,15 @@ class _Reading:
         return _with_unique_names(images)
 
     def _none_left(self, which: str, paths: list[Path], skipped: list[Skipped]) -> ConfigError:
-        field = f"data.{which}"
         given = getattr(self.config, which)
         value = ", ".join(given[:_NAMED]) + (", …" if len(given) > _NAMED else "")
         first = skipped[0]
-        if self.config.axes != "auto" and all("data.axes" in s.reason for s in skipped):
-            field, value = "data.axes", self.config.axes
         count = "the one file there" if len(paths) == 1 else f"none of the {len(paths)} files there"
         verb = "cannot be used" if len(paths) == 1 else "can be used"
         return ConfigError(
-            field, f"{count} {verb}; {first.path.name} {first.reason.rstrip('.')}", value=value
+            f"data.{which}",
+            f"{count} {verb}; {first.path.name} {first.reason.rstrip('.')}",
+            value=value,
         )
 
 
@@ -185,7 +193,7 @@ def _misfit(info: ImageInfo, ndim: int, channels: tuple[int, ...] | int) -> str:
     if isinstance(channels, int):
         if info.channels != channels:
             return (
-                f"has {info.channels} channel{'s' * (info.channels != 1)} where most training images "
+                f"has {info.channels} channel{'s' * (info.channels != 1)} where most images "
                 f"have {channels}. Choose common ones with data.channels."
             )
     elif max(channels) >= info.channels:
@@ -206,7 +214,13 @@ def _ndim(wanted: Literal["auto", 2, 3], found: list[Found]) -> int:
 def _channels(
     wanted: Literal["all"] | tuple[int, ...], found: list[Found]
 ) -> tuple[int, ...] | int:
-    """Return the channels to take, or the number that images must have to take all."""
+    """Return the channels to take, or the number that images must have to take all.
+
+    Raises
+    ------
+    ConfigError
+        No image has them, or one is named twice.
+    """
     if wanted == "all":
         counts = Counter(f.info.channels for f in found)
         return max(counts, key=lambda n: counts[n])

@@ -1,20 +1,14 @@
-"""TIFF: plain, ImageJ, OME, tiled, BigTIFF, compressed; mapped into memory where possible."""
+"""TIFF headers: plain, ImageJ, OME, tiled, BigTIFF, compressed."""
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from threading import Lock
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tifffile
 
-from napari_ssl_pretrain.data.cache import ByteCache
 from napari_ssl_pretrain.data.header import (
     LARGEST_RATIO,
     UNKNOWN,
@@ -24,12 +18,15 @@ from napari_ssl_pretrain.data.header import (
     check_shape,
     refuse_truncated,
 )
-from napari_ssl_pretrain.data.images import Index
 from napari_ssl_pretrain.data.tiff_bounds import CutError, claimed_end
+from napari_ssl_pretrain.data.tiff_pixels import TiffPixels
 from napari_ssl_pretrain.data.tiff_scale import pixel_size
 
-_SEGMENTS = ByteCache(256 << 20)
-_NUMBERS = itertools.count()
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_MODEST = {"NONE", "LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "JPEG"}
+_MODERN_RATIO = 200_000
 
 # what it warns of is checked here and told once, by name
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -58,216 +55,87 @@ def read_header(path: Path) -> Header:
     with tifffile.TiffFile(path, _multifile=False) as tif:
         if not tif.series:
             raise RefusedError("holds no image", "Remove it.")
-        series = tif.series[0]
-        stored, shape = _axes(tif, series)
-        _check_complete(tif, series, size)
+        series: Any = tif.series[0]
         check_dtype(np.dtype(series.dtype))
+        stored, shape = _axes(tif, series)
         check_shape(shape)
-        notes = []
-        if len(tif.series) > 1:
-            notes.append(f"holds {len(tif.series)} series, the first is used")
+        _check_complete(tif, series, size)
         sizes, unit = pixel_size(tif)
         dtype = np.dtype(series.dtype).newbyteorder("=")
-        return Header(
-            stored, shape, dtype, TiffPixels(path, shape), sizes, unit, notes=tuple(notes)
-        )
+        notes = _notes(tif, series.keyframe, stored)
+        return Header(stored, shape, dtype, TiffPixels(path, shape), sizes, unit, notes)
 
 
 def _axes(tif: tifffile.TiffFile, series: Any) -> tuple[str, tuple[int, ...]]:
-    """Return the letters and lengths of the stored axes, less those of length one that nobody named."""
+    """Return the letters and lengths of the axes, less those of length one that nobody named.
+
+    Raises
+    ------
+    RefusedError
+        There are axes that are none of T, C, Z, Y, X and S.
+    """
     letters = series.axes.replace("Q", UNKNOWN).replace("I", UNKNOWN)
     shape = tuple(int(n) for n in series.shape)
-    if tif.is_shaped and UNKNOWN not in letters:
-        return letters, shape
-    kept = [
-        (a, n) for a, n in zip(letters, shape, strict=True) if n > 1 or a in "YX" or a == UNKNOWN
-    ]
-    letters = "".join(a for a, _ in kept)
+    if not tif.is_shaped or UNKNOWN in letters:
+        pairs = zip(letters, shape, strict=True)
+        kept = [(a, n) for a, n in pairs if n > 1 or a in "YX" + UNKNOWN]
+        letters, shape = "".join(a for a, _ in kept), tuple(n for _, n in kept)
     strange = sorted(set(letters) - set("TCZYXS" + UNKNOWN))
     if strange:
         raise RefusedError(
             f"has the axes {letters}, of which {', '.join(strange)} cannot be used",
             "Export one file for each position or region.",
         )
-    return letters, tuple(n for _, n in kept)
+    return letters, shape
+
+
+def _notes(tif: tifffile.TiffFile, page: Any, stored: str) -> tuple[str, ...]:
+    """Return what the user should know of how the file is read."""
+    notes = []
+    if len(tif.series) > 1:
+        notes.append(f"holds {len(tif.series)} series, the first is used")
+    if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
+        notes.append("has a colour table, which is left out: its indices are read")
+    if page.bitspersample == 1:
+        notes.append("has 1 bit a pixel, read as 0 and 1")
+    if "S" in stored and page.extrasamples:
+        count = page.samplesperpixel
+        notes.append(f"has {count} samples a pixel, opacity among them; each is a channel")
+    return tuple(notes)
 
 
 def _check_complete(tif: tifffile.TiffFile, series: Any, size: int) -> None:
-    """Refuse a series of which planes are missing, or that cannot be as large as it says."""
-    if series.dataoffset is not None and series.dataoffset + series.nbytes > size:
-        refuse_truncated(series.dataoffset + series.nbytes, size)
-    planes = math.prod(series.shape) // max(1, math.prod(series.keyframe.shape))
-    if tif.is_imagej:
-        told = int((tif.imagej_metadata or {}).get("images", planes))
-        if told > planes:
-            raise RefusedError(
-                f"is truncated: it says that it has {told} planes and has {planes}",
-                "Copy or export it again.",
-            )
-    if series.dataoffset is None and any(page is None for page in series.pages):
+    """Refuse a series of which parts are missing, or that cannot be as large as it says.
+
+    Raises
+    ------
+    RefusedError
+        Planes or segments are missing, or the file is too small for its pixels.
+    """
+    page = series.keyframe
+    if series.dataoffset is not None:
+        if series.dataoffset + series.nbytes > size:
+            refuse_truncated(series.dataoffset + series.nbytes, size)
+    elif any(part is None for part in series.pages):
         raise RefusedError(
             "is one part of an image of several files", "Export the image as one file."
         )
-    packed = series.keyframe.compression.name
-    if (
-        packed in {"LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "JPEG"}
-        and series.nbytes > size * LARGEST_RATIO
-    ):
+    elif len(page.dataoffsets) < math.prod(page.chunked):
+        raise RefusedError(
+            f"is damaged: {math.prod(page.chunked)} strips or tiles are needed for "
+            f"{page.imagewidth} x {page.imagelength} pixels, it has {len(page.dataoffsets)}",
+            "Export it again.",
+        )
+    planes = math.prod(series.shape) // math.prod(page.shape)
+    told = int((tif.imagej_metadata or {}).get("images", planes)) if tif.is_imagej else planes
+    if told > planes:
+        raise RefusedError(
+            f"is truncated: it says that it has {told} planes and has {planes}",
+            "Copy or export it again.",
+        )
+    ratio = LARGEST_RATIO if page.compression.name in _MODEST else _MODERN_RATIO
+    if series.nbytes > size * ratio:
         raise RefusedError(
             f"says that it holds {series.nbytes} bytes of pixels, more than {size} bytes can",
             "Export it again.",
         )
-
-
-@dataclass(frozen=True)
-class _Page:
-    """Where the segments of one page are in the file."""
-
-    offsets: tuple[int, ...]
-    counts: tuple[int, ...]
-    tables: bytes | None
-
-
-class TiffPixels:
-    """The pixels of series 0, read by segment (strip or tile), mapped where they lie plain.
-
-    Parameters
-    ----------
-    path
-        The file.
-    shape
-        Length of each stored axis.
-    """
-
-    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
-        self.path = path
-        self.shape = shape
-        self._number = next(_NUMBERS)
-        self._lock = Lock()
-        self._keyframe: Any = None
-        self._pages: tuple[_Page, ...] = ()
-        self._mapped: tuple[np.dtype, int] | None = None
-
-    def read(self, index: Index) -> np.ndarray:
-        """Return the pixels at an integer or a slice for each stored axis."""
-        with self._lock:
-            if self._keyframe is None:
-                self._open()
-        if self._mapped is not None:
-            dtype, offset = self._mapped
-            return np.asarray(np.memmap(self.path, dtype, "r", offset, self.shape)[index])
-        return self._read_pages(index)
-
-    def _open(self) -> None:
-        with tifffile.TiffFile(self.path, _multifile=False) as tif:
-            series: Any = tif.series[0]
-            keyframe = series.keyframe
-            if series.dataoffset is not None:
-                dtype = np.dtype(series.dtype).newbyteorder(tif.byteorder)
-                self._mapped = (dtype, series.dataoffset)
-            else:
-                self._pages = tuple(
-                    _Page(page.dataoffsets, page.databytecounts, page.jpegtables)
-                    for page in series.pages
-                )
-            self._keyframe = keyframe
-
-    def _read_pages(self, index: Index) -> np.ndarray:
-        inner_shape = self._keyframe.shape
-        lead = self._lead(inner_shape)
-        numbers = np.arange(len(self._pages)).reshape(self.shape[:lead])[index[:lead]]
-        inner = _pad_index(index[lead:], self.shape[lead:], inner_shape)
-        with self.path.open("rb") as file:
-            blocks = [self._read_page(file, int(n), inner) for n in np.ravel(numbers)]
-        kept = [
-            len(range(*part.indices(n)))
-            for part, n in zip(index[lead:], self.shape[lead:], strict=True)
-            if isinstance(part, slice)
-        ]
-        return np.stack(blocks).reshape(*np.shape(numbers), *kept)
-
-    def _lead(self, inner_shape: tuple[int, ...]) -> int:
-        """Return how many stored axes run over pages."""
-        for lead in range(len(self.shape) + 1):
-            if math.prod(self.shape[:lead]) == len(self._pages) and [
-                n for n in self.shape[lead:] if n > 1
-            ] == [n for n in inner_shape if n > 1]:
-                return lead
-        raise ValueError(f"pages of {inner_shape} do not make up {self.shape}")
-
-    def _read_page(self, file: BinaryIO, number: int, inner: tuple[slice, ...]) -> np.ndarray:
-        """Decode the segments of one page that a box of it touches."""
-        key, page = self._keyframe, self._pages[number]
-        y, x = key.axes.index("Y"), key.axes.index("X")
-        rows, cols = inner[y], inner[x]
-        planes = key.samplesperpixel if key.planarconfig == 2 else 1  # noqa: PLR2004
-        depth = key.imagedepth
-        samples = key.samplesperpixel // planes
-        out = np.zeros(
-            (planes, depth, rows.stop - rows.start, cols.stop - cols.start, samples), key.dtype
-        )
-        out += np.asarray(key.nodata).astype(key.dtype) if key.nodata else 0
-        for segment in self._touched(rows, cols, len(page.offsets)):
-            _, start, _ = key.decode(None, segment)
-            data = self._segment(file, number, segment)
-            if data is not None:
-                _paste(out, data, start, rows.start, cols.start)
-        box = [slice(None)] * len(key.shape)
-        shape = list(key.shape)
-        shape[y], shape[x] = out.shape[2], out.shape[3]
-        for axis, part in enumerate(inner):
-            if axis not in (y, x):
-                box[axis] = part
-        return out.reshape(shape)[tuple(box)]
-
-    def _touched(self, rows: slice, cols: slice, count: int) -> Iterator[int]:
-        """Return the numbers of the segments that a box touches."""
-        key = self._keyframe
-        height, width = (
-            (key.tilelength, key.tilewidth) if key.is_tiled else (key.rowsperstrip, key.imagewidth)
-        )
-        high, wide = -(-key.imagelength // height), -(-key.imagewidth // width)
-        for base in range(0, count, high * wide):
-            for row in range(rows.start // height, -(-rows.stop // height)):
-                for col in range(cols.start // width, -(-cols.stop // width)):
-                    if base + row * wide + col < count:
-                        yield base + row * wide + col
-
-    def _segment(self, file: BinaryIO, number: int, segment: int) -> np.ndarray | None:
-        page = self._pages[number]
-        offset, count = page.offsets[segment], page.counts[segment]
-        if count == 0:
-            return None
-
-        def decode() -> np.ndarray:
-            file.seek(offset)
-            data = file.read(count)
-            if len(data) < count:
-                raise ValueError(f"the file ends {count - len(data)} bytes too early")
-            return np.asarray(self._keyframe.decode(data, segment, jpegtables=page.tables)[0])
-
-        return _SEGMENTS.get((self._number, number, segment), decode)
-
-
-def _pad_index(
-    index: Index, shape: tuple[int, ...], inner_shape: tuple[int, ...]
-) -> tuple[slice, ...]:
-    """Return a slice for each axis of a page; axes of length one may be in it and not stored, or back."""
-    parts = [
-        slice(part, part + 1) if isinstance(part, int) else slice(*part.indices(n)[:2])
-        for part, n in zip(index, shape, strict=True)
-        if n > 1
-    ]
-    return tuple(slice(0, 1) if n == 1 else parts.pop(0) for n in inner_shape)
-
-
-def _paste(out: np.ndarray, data: np.ndarray, start: tuple[int, ...], row: int, col: int) -> None:
-    """Copy a decoded segment (d y x s) to where it belongs in a box of its page (p d y x s)."""
-    plane, depth, top, left = (int(n) for n in start[:4])
-    top, left = top - row, left - col
-    data = data.reshape((-1, *data.shape[-3:]))
-    first_y, first_x = max(0, -top), max(0, -left)
-    data = data[: out.shape[1] - depth, first_y : out.shape[2] - top, first_x : out.shape[3] - left]
-    top, left = max(0, top), max(0, left)
-    d, h, w, s = data.shape
-    out[plane, depth : depth + d, top : top + h, left : left + w, :s] = data

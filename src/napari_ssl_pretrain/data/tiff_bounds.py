@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import struct
-from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-_SIZES = {
-    1: 1,
-    2: 1,
-    3: 2,
-    4: 4,
-    5: 8,
-    6: 1,
-    7: 1,
-    8: 2,
-    9: 4,
-    10: 8,
-    11: 4,
-    12: 8,
-    13: 4,
-    16: 8,
-    17: 8,
-    18: 8,
-}
-_INTEGERS = {3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
-_OFFSETS, _COUNTS = (273, 324), (279, 325)
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8, 18: 8}
+_INTEGERS = {3: "u2", 4: "u4", 16: "u8", 18: "u8"}
+_DESCRIPTION = 270
+_OFFSETS = (273, 324)
+_COUNTS = (279, 325)
+_BIG = 43
 
 
 class CutError(ValueError):
@@ -35,7 +23,7 @@ class CutError(ValueError):
 
 
 def claimed_end(path: Path) -> int:
-    """Return the byte up to which directories and pixels reach.
+    """Return the byte up to which directories, descriptions and pixels reach.
 
     Parameters
     ----------
@@ -45,52 +33,87 @@ def claimed_end(path: Path) -> int:
     Raises
     ------
     CutError
-        A directory lies beyond the end of the file.
+        A directory or a table lies beyond the end of the file.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(16)
         order = "<" if head[:2] == b"II" else ">"
-        big = struct.unpack(order + "H", head[2:4])[0] == 43  # noqa: PLR2004
-        offset = struct.unpack(order + ("Q" if big else "I"), head[8:16] if big else head[4:8])[0]
-        end, seen = 0, set()
+        big = len(head) > 4 and struct.unpack(order + "H", head[2:4])[0] == _BIG  # noqa: PLR2004
+        tables = _Tables(file, size, order, big=big)
+        start = slice(8, 16) if big else slice(4, 8)
+        offset, end = tables.number(head[start]), 0
+        seen: set[int] = set()
         while offset and offset not in seen:
             seen.add(offset)
-            if offset + 8 > size:
-                raise CutError(offset + 8)
-            reach, offset = _directory(file, offset, order, big=big)
+            reach, offset = tables.directory(offset)
             end = max(end, reach)
     return end
 
 
-def _directory(file: BinaryIO, offset: int, order: str, *, big: bool) -> tuple[int, int]:
-    """Return how far one page reaches, and where the next directory is."""
-    count_code, entry, inline = ("Q", 20, 8) if big else ("H", 12, 4)
-    file.seek(offset)
-    count = struct.unpack(order + count_code, file.read(struct.calcsize(count_code)))[0]
-    table = file.read(count * entry)
-    following = file.read(inline)
-    end = offset + struct.calcsize(count_code) + count * entry + inline
-    if len(following) < inline:
-        raise CutError(end)
-    places: dict[str, np.ndarray] = {}
-    for start in range(0, len(table), entry):
-        tag, kind = struct.unpack_from(order + "HH", table, start)
-        number = struct.unpack_from(order + ("Q" if big else "I"), table, start + 4)[0]
-        which = "offsets" if tag in _OFFSETS else "counts" if tag in _COUNTS else ""
-        length = _SIZES.get(kind, 1) * number
-        value = table[start + entry - inline : start + entry]
-        where = struct.unpack(order + ("Q" if big else "I"), value)[0]
-        if length > inline:
-            end = max(end, where + length)
-        if which and kind in _INTEGERS:
-            if length > inline:
-                file.seek(where)
-                value = file.read(length)
-                if len(value) < length:
-                    raise CutError(where + length)
-            places[which] = np.frombuffer(value[:length], order + _INTEGERS[kind]).astype(np.int64)
-    offsets, counts = places.get("offsets"), places.get("counts")
-    if offsets is not None and counts is not None and len(offsets) == len(counts) and len(offsets):
-        end = max(end, int((offsets + counts)[counts > 0].max(initial=0)))
-    return end, struct.unpack(order + ("Q" if big else "I"), following)[0]
+class _Tables:
+    """The directories of one file, in its byte order and width."""
+
+    def __init__(self, file: BinaryIO, size: int, order: str, *, big: bool) -> None:
+        self.file = file
+        self.size = size
+        self.order = order
+        self.count_width = 8 if big else 2
+        self.width = 8 if big else 4
+        self.entry = 4 + 2 * self.width
+
+    def number(self, data: bytes) -> int:
+        """Return the unsigned integer of 2, 4 or 8 bytes.
+
+        Raises
+        ------
+        CutError
+            There are fewer bytes.
+        """
+        names = {2: "H", 4: "I", 8: "Q"}
+        if len(data) not in names:
+            raise CutError(self.size + 1)
+        return int(struct.unpack(self.order + names[len(data)], data)[0])
+
+    def take(self, offset: int, length: int) -> bytes:
+        """Read bytes that have to be there.
+
+        Raises
+        ------
+        CutError
+            They are not.
+        """
+        if offset + length > self.size:
+            raise CutError(offset + length)
+        self.file.seek(offset)
+        return self.file.read(length)
+
+    def directory(self, offset: int) -> tuple[int, int]:
+        """Return how far one page reaches, and where the next directory is."""
+        count = self.number(self.take(offset, self.count_width))
+        offset += self.count_width
+        table = self.take(offset, count * self.entry + self.width)
+        end = offset + len(table)
+        offsets = counts = np.zeros(0, np.int64)
+        for start in range(0, count * self.entry, self.entry):
+            field = table[start : start + self.entry]
+            tag = self.number(field[:2])
+            if tag == _DESCRIPTION:
+                self.values(field)
+            elif tag in _OFFSETS:
+                offsets = self.values(field)
+            elif tag in _COUNTS:
+                counts = self.values(field)
+        if len(offsets) == len(counts):
+            end = max(end, int((offsets + counts)[counts > 0].max(initial=0)))
+        return end, self.number(table[-self.width :])
+
+    def values(self, field: bytes) -> np.ndarray:
+        """Return the integers of an entry, wherever they are; none where it holds no integers."""
+        kind = self.number(field[2:4])
+        length = self.number(field[4 : 4 + self.width]) * _BYTES.get(kind, 1)
+        inside = field[4 + self.width :]
+        data = inside[:length] if length <= self.width else self.take(self.number(inside), length)
+        if kind not in _INTEGERS:
+            return np.zeros(0, np.int64)
+        return np.frombuffer(data, self.order + _INTEGERS[kind]).astype(np.int64)

@@ -6,7 +6,7 @@ from typing import Any
 
 import tifffile
 
-from napari_ssl_pretrain.data.header import one_unit, unit_name
+from napari_ssl_pretrain.data.units import MICROMETRE, one_unit, unit_name
 
 _CENTIMETRE = 3
 
@@ -22,13 +22,13 @@ def pixel_size(tif: tifffile.TiffFile) -> tuple[dict[str, float], str | None]:
         return _from_imagej(tif)
     if tif.is_lsm and tif.lsm_metadata:
         sizes = {a: tif.lsm_metadata.get(f"VoxelSize{a}", 0.0) * 1e6 for a in "XYZ"}
-        return one_unit(sizes, dict.fromkeys(sizes, "µm"))
+        return one_unit(sizes, dict.fromkeys(sizes, MICROMETRE))
     told = (tif.shaped_metadata or ({},))[0]
     if isinstance(told.get("spacing"), dict):
         return one_unit(
             told["spacing"], dict.fromkeys(told["spacing"], unit_name(told.get("unit")))
         )
-    return _from_resolution(tif, "µm", 1e4, _CENTIMETRE)
+    return _from_resolution(tif, MICROMETRE, 1e4, _CENTIMETRE)
 
 
 def _from_ome(xml: str) -> tuple[dict[str, float], str | None]:
@@ -36,7 +36,9 @@ def _from_ome(xml: str) -> tuple[dict[str, float], str | None]:
     first = images[0] if isinstance(images, list) else images
     pixels = first.get("Pixels", {})
     sizes = {a: float(pixels[f"PhysicalSize{a}"]) for a in "XYZ" if f"PhysicalSize{a}" in pixels}
-    return one_unit(sizes, {a: unit_name(pixels.get(f"PhysicalSize{a}Unit", "µm")) for a in sizes})
+    return one_unit(
+        sizes, {a: unit_name(pixels.get(f"PhysicalSize{a}Unit", MICROMETRE)) for a in sizes}
+    )
 
 
 def _from_imagej(tif: tifffile.TiffFile) -> tuple[dict[str, float], str | None]:
@@ -51,7 +53,7 @@ def _from_imagej(tif: tifffile.TiffFile) -> tuple[dict[str, float], str | None]:
 def _from_resolution(
     tif: tifffile.TiffFile, unit: str | None, factor: float, needed: int | None
 ) -> tuple[dict[str, float], str | None]:
-    """Return the spacing of X and Y from the resolution tags, if they are in the unit that is needed."""
+    """Return the spacing of X and Y from the resolution tags, if in the unit that is needed."""
     page = tif.pages.first
     tags = page.tags
     if needed is not None and int(tags.valueof("ResolutionUnit", 0) or 0) != needed:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tifffile
 
-from napari_ssl_pretrain.data.header import unit_name
-from napari_ssl_pretrain.data.images import Image
+from napari_ssl_pretrain.data.units import ANGSTROM, MICROMETRE, unit_name
 from napari_ssl_pretrain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from napari_ssl_pretrain.data.images import Image
 
 _IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
 _OME_DTYPES = (*_IMAGEJ_DTYPES, "int8", "int16", "int32", "uint32", "float64")
-_IMAGEJ_UNITS = {"µm": "micron", "Å": "angstrom"}  # its metadata are ASCII
+_IMAGEJ_UNITS = {MICROMETRE: "micron", ANGSTROM: "angstrom"}  # its metadata are ASCII
 _COLOURS = (3, 4)
 _LARGE = 2 << 30
 
@@ -182,7 +185,7 @@ def _ome(axes: str, pixel_size: dict[str, float], unit: str | None) -> dict[str,
 
 def to_dtype(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Convert to a data type; integers are rounded and clipped, not wrapped."""
-    if array.dtype == dtype or array.dtype == bool:
+    if array.dtype in (dtype, bool):
         return array.astype(dtype, copy=False)
     if dtype.kind in "ui":
         limits = np.iinfo(dtype)
@@ -224,7 +227,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _atomic(path: Path, save: Callable[[Path], object]) -> None:
-    """Save under a temporary name beside the path, then move it there."""
+    """Save under a temporary name beside the path, then move it there.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
