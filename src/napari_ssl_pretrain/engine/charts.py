@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import math
 from typing import TYPE_CHECKING, Any
 
 from napari_ssl_pretrain.data.writers import write_bytes
+from napari_ssl_pretrain.engine.figures import png
 from napari_ssl_pretrain.engine.logs import known, metric_names
 from napari_ssl_pretrain.engine.model_plot import draw_model_plot
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
     from napari_ssl_pretrain.engine.state import EpochRow
     from napari_ssl_pretrain.spec.run_dir import RunDir
@@ -90,7 +89,7 @@ def _values(history: Sequence[EpochRow], name: str) -> list[float]:
 def _draw(run: RunDir, metric: str, lines: Sequence[Line], history: Sequence[EpochRow]) -> None:
     from matplotlib.figure import Figure  # noqa: PLC0415 - slow, not needed before
 
-    figure: Figure = Figure(figsize=(7.2, 4.3), dpi=140, facecolor="white")
+    figure = Figure(figsize=(7.2, 4.3), dpi=140, facecolor="white")
     axes = figure.add_axes((0.105, 0.135, 0.865, 0.755))
     epochs = [row.epoch for row in history]
     drawn: list[float] = []
@@ -166,10 +165,3 @@ def _decorate(axes: Axes, metric: str, epochs: list[int], drawn: list[float]) ->
         axes.legend(frameon=True, framealpha=0.85, edgecolor="none", fontsize=9, labelcolor=_INK)
     else:
         axes.text(0.5, 0.5, "no finite values", transform=axes.transAxes, ha="center", color=_FAINT)
-
-
-def png(figure: Figure) -> bytes:
-    """Return a figure as PNG; one that no window owns is drawn by Agg, without a display."""
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi="figure")
-    return picture.getvalue()

@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from napari_ssl_pretrain.data.writers import write_bytes
+from napari_ssl_pretrain.engine.figures import png
 from napari_ssl_pretrain.engine.network_boxes import Box, levels, network_boxes
 
 if TYPE_CHECKING:
@@ -138,8 +139,6 @@ def _picture(
     boxes: Sequence[Box], places: Sequence[Place], skips: Sequence[tuple[int, int]], title: str
 ) -> bytes:
     from matplotlib.figure import Figure  # noqa: PLC0415 - slow, not needed before
-
-    from napari_ssl_pretrain.engine.charts import png  # noqa: PLC0415 - charts offers this module
 
     left, low = min(x for x, _ in places) - _MARGIN, min(y for _, y in places) - _FOOT
     right = max(max(x for x, _ in places) + _WIDTH + _MARGIN, left + 8.0)
