@@ -103,7 +103,7 @@ def test_json_is_one_event_a_line(capsys):
         ),
         (
             {"test": {"hidden_mse": 0.2, "hidden_mse_mean": 1.0, "hidden_mse_inpaint": 0.4}},
-            "error in hidden parts 0.200, filled with the mean 1.000, filled by smooth interpolation",
+            "error in hidden parts 0.200, filled with the mean 1.000, filled by smooth",
         ),
     ],
 )

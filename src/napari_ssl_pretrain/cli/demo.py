@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari_ssl_pretrain.cli import report as reports
 from napari_ssl_pretrain.cli import text
-from napari_ssl_pretrain.cli.run import INTERRUPTED, make_report, run_dir, train
+from napari_ssl_pretrain.cli.output import make_report
+from napari_ssl_pretrain.cli.run import INTERRUPTED, run_dir, train
 from napari_ssl_pretrain.errors import DataError
 from napari_ssl_pretrain.spec.config import PretrainConfig
 

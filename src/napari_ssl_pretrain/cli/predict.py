@@ -6,7 +6,7 @@ from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_ssl_pretrain.cli.report import make_report
+from napari_ssl_pretrain.cli.output import make_report
 from napari_ssl_pretrain.errors import CheckpointError, DataError
 
 if TYPE_CHECKING:

@@ -37,17 +37,6 @@ class Report(Protocol):
         """Leave the terminal as it was."""
 
 
-def make_report(*, as_json: bool) -> Report:
-    """Return what suits the standard output."""
-    if as_json:
-        return JsonReport()
-    if sys.stdout.isatty():
-        from napari_ssl_pretrain.cli.bars import BarReport  # noqa: PLC0415 - rich only on a terminal
-
-        return BarReport()
-    return PlainReport()
-
-
 class JsonReport:
     """One JSON object a line, as in ``events.jsonl``."""
 

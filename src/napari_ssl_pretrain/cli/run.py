@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_ssl_pretrain import __version__
 from napari_ssl_pretrain.cli import report as reports
 from napari_ssl_pretrain.cli import text
+from napari_ssl_pretrain.cli.output import make_report
 from napari_ssl_pretrain.cli.source import load_config
 from napari_ssl_pretrain.cli.stopping import StopOnSignal
 from napari_ssl_pretrain.errors import RunFailed, UserError
@@ -47,15 +47,6 @@ def command(args: Namespace) -> int:
         for line in [*reports.score_lines(summary), *where(config, args.config, summary, code)]:
             report.note(line)
     return code
-
-
-def make_report(*, as_json: bool) -> Report:
-    """Return the report of this process; of several only the first speaks."""
-    return (
-        reports.Silent()
-        if os.environ.get("RANK", "0") != "0"
-        else reports.make_report(as_json=as_json)
-    )
 
 
 def read_gpus(given: str | None) -> list[int]:

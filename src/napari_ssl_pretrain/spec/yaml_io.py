@@ -90,8 +90,9 @@ def _float(loader: _StrictLoader, node: yaml.ScalarNode) -> float:
 
 
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_NUMBER = re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
 _StrictLoader.add_implicit_resolver(  # YAML 1.1 takes 1e-4 for text
-    "tag:ssl,number", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+    "tag:ssl,number", _NUMBER, list("-+0123456789")
 )
 _StrictLoader.add_constructor("tag:ssl,number", _float)
 
@@ -112,6 +113,7 @@ def _short_lists(dumper: yaml.SafeDumper, value: list[Any]) -> yaml.Node:
 
 
 _Dumper.add_representer(list, _short_lists)
+_Dumper.add_implicit_resolver("tag:ssl,number", _NUMBER, list("-+0123456789"))  # quotes such text
 
 
 def dump_yaml(fields: dict[str, Any]) -> str:

@@ -1,0 +1,25 @@
+"""Which report suits the standard output of this process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from napari_ssl_pretrain.cli import report as reports
+
+if TYPE_CHECKING:
+    from napari_ssl_pretrain.cli.report import Report
+
+
+def make_report(*, as_json: bool) -> Report:
+    """Return bars on a terminal, plain lines in a pipe, or JSON; only rank 0 speaks."""
+    if os.environ.get("RANK", "0") != "0":
+        return reports.Silent()
+    if as_json:
+        return reports.JsonReport()
+    if sys.stdout.isatty():
+        from napari_ssl_pretrain.cli.bars import BarReport  # noqa: PLC0415 - rich only here
+
+        return BarReport()
+    return reports.PlainReport()
