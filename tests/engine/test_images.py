@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
+from napari_ssl_pretrain.data.intensity import measure
 from napari_ssl_pretrain.data.survey import open_image
 from napari_ssl_pretrain.data.writers import write_array
 from napari_ssl_pretrain.engine.images import (
     AUG_SAMPLES,
-    finite_mean,
     mae_check_frames,
     save_image,
     save_mae_checks,
@@ -67,7 +67,7 @@ def test_mae_checks_agree_pixel_by_pixel(tmp_path, case):
     sources = [image.read(k) for k in range(image.frames)]
     hidden = [RNG.random(image.spatial) < 0.75 for _ in sources]
     predictions = [RNG.normal(100, 300, s.shape).astype(np.float32) for s in sources]
-    mean = finite_mean(image)
+    mean = measure(image, "zscore").mean
     events = save_mae_checks(run, image, predictions, hidden, mean, 12)
     assert [e.image_kind for e in events] == list(CHECK_KINDS)
     saved = {}
@@ -94,14 +94,6 @@ def test_mae_checks_agree_pixel_by_pixel(tmp_path, case):
         for channel, at, level in zip(saved["masked"][k], covered, mean, strict=True):
             assert len(np.unique(channel[at])) == 1
             assert channel[at][0] == pytest.approx(level, abs=0.51)
-
-
-def test_mean_is_of_the_finite_pixels_of_all_frames(tmp_path):
-    movie = make(tmp_path, "movie")
-    everything = np.stack([movie.read(k) for k in range(4)])
-    assert finite_mean(movie) == pytest.approx(everything.mean())
-    volume = make(tmp_path, "float volume")
-    assert finite_mean(volume) == pytest.approx(np.nanmean(volume.read(0)), rel=1e-5)
 
 
 def test_restored_images_are_rounded_and_clipped(tmp_path):

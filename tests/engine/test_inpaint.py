@@ -104,6 +104,16 @@ def test_large_offsets_lose_no_precision():
     np.testing.assert_allclose(low, high, atol=1e-4)
 
 
+def test_large_images_are_filled_in_parts_without_a_seam(monkeypatch):
+    image = data.cell()[100:400, :200].astype(np.float32)[None]
+    hidden = hide_tokens(image.shape[1:], (8, 8))
+    whole = smooth_inpaint(image, hidden)
+    monkeypatch.setattr(inpaint, "LARGE", 2**15)
+    parts = smooth_inpaint(image, hidden)
+    assert parts.shape == whole.shape
+    assert np.abs(parts - whole).mean() < 0.02 * image.std()
+
+
 def test_is_fast_enough():
     noise = np.random.default_rng(0).normal(size=(1, 512, 512))
     hidden = hide_tokens((512, 512), (8, 8))

@@ -5,6 +5,7 @@ import pytest
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from napari_ssl_pretrain.engine import metrics
 from napari_ssl_pretrain.engine.inpaint import smooth_inpaint
 from napari_ssl_pretrain.engine.metrics import (
     CRAPPIFY_COLUMNS,
@@ -30,8 +31,10 @@ def worse(image, amount):
     return noisy.clip(image.min(), image.max()).round().astype(image.dtype)
 
 
+@pytest.mark.parametrize("slab", [metrics.SLAB_PIXELS, 1, 2000])
 @pytest.mark.parametrize("name", IMAGES)
-def test_crappify_scores_equal_scikit_image(name):
+def test_crappify_scores_equal_scikit_image(name, slab, monkeypatch):
+    monkeypatch.setattr(metrics, "SLAB_PIXELS", slab)
     image = IMAGES[name]
     restored, worsened = worse(image, 0.05), worse(image, 0.2)
     scores = crappify_scores(image, restored, worsened)

@@ -60,18 +60,6 @@ def mae_check_frames(
     }
 
 
-def finite_mean(image: Image) -> np.ndarray:
-    """Return the mean of each channel over the finite pixels of all frames, or 0."""
-    sums, counts = np.zeros(image.in_channels), np.zeros(image.in_channels)
-    for number in range(image.frames):
-        frame = image.read(number)
-        valid = np.isfinite(frame)
-        axes = tuple(range(1, frame.ndim))
-        sums += np.sum(frame, axis=axes, dtype=np.float64, where=valid)
-        counts += np.count_nonzero(valid, axis=axes)
-    return sums / np.maximum(counts, 1)
-
-
 def save_mae_checks(
     run: RunDir,
     image: Image,

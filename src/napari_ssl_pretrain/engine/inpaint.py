@@ -26,6 +26,10 @@ TENSION = 0.1
 HALVED_FROM = 0.4
 """An axis is halved where its weight is at least this part of the largest one."""
 
+LARGE = 2**25
+MARGIN = 64
+"""Images of more values are filled in parts, with this many pixels of the neighbour's."""
+
 _ITERATIONS = 300
 _TOLERANCE = 1e-4
 
@@ -80,6 +84,8 @@ def smooth_inpaint(image: ArrayLike, hidden: ArrayLike) -> np.ndarray:
     ``C *spatial`` in float32 (float64 if the image is), equal to the image where it is visible.
     """
     image, hidden = np.asarray(image), np.asarray(hidden, bool)
+    if image.size > LARGE and max(hidden.shape) > 4 * MARGIN:
+        return _by_parts(image, hidden)
     known = np.isfinite(image) & ~hidden
     result = image.astype(np.float64 if image.dtype == np.float64 else np.float32)
     everywhere = known.all(axis=0)
@@ -91,6 +97,20 @@ def smooth_inpaint(image: ArrayLike, hidden: ArrayLike) -> np.ndarray:
     filled = _interpolate(unit, everywhere.astype(np.float32), energy) * scale + offset
     result[~known] = filled[~known]
     return result
+
+
+def _by_parts(image: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """Fill both halves of a large image, each with a margin of the other one, to save memory."""
+    axis = int(np.argmax(hidden.shape))
+    size = hidden.shape[axis]
+    half, before = size // 2, (slice(None),) * axis
+    halves = []
+    for keep in (slice(0, half), slice(half, size)):
+        first, last = max(0, keep.start - MARGIN), min(size, keep.stop + MARGIN)
+        wide, cut = (*before, slice(first, last)), slice(keep.start - first, keep.stop - first)
+        filled = smooth_inpaint(image[:, *wide], hidden[wide])
+        halves.append(filled[:, *before, cut])
+    return np.concatenate(halves, axis=axis + 1)
 
 
 def _fill_mean(values: np.ndarray, known: np.ndarray) -> np.ndarray:

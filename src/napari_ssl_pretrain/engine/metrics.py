@@ -7,7 +7,7 @@ together. Pixels that are NaN or infinite in the original do not count. Every sc
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,9 @@ PSNR_CAP = 100.0
 
 SSIM_WINDOW = 7
 """Side of the window in pixels; smaller, but odd, in images with a shorter side."""
+
+SLAB_PIXELS = 2**22
+"""Pixels that are compared at once."""
 
 CRAPPIFY_COLUMNS = ("psnr", "ssim", "mae", "mse", "psnr_input", "ssim_input")
 MASKING_COLUMNS = ("hidden_mse", "hidden_mse_mean", "hidden_mse_inpaint")
@@ -87,7 +90,7 @@ def masking_scores(
     level = whole.scale(np.where(seen.count > 0, seen.mean, whole.mean))
     sums, count = np.zeros(3), 0
     for k, (frame, cover) in enumerate(zip(truth, covers, strict=True)):
-        unit = whole.scale(frame)
+        unit = whole.scale(frame).astype(np.float32)
         scored = cover & np.isfinite(unit)
         fill = smooth_inpaint(unit, cover) if smooth is None else whole.scale(smooth[k])
         guesses = (whole.scale(output[k]), _upright(level, unit), fill)
@@ -130,14 +133,30 @@ def ssim(original: np.ndarray, other: np.ndarray, extent: float) -> float:
     short = [k for k, size in enumerate(spatial, start=1) if size < 3]  # noqa: PLR2004
     if len(short) == len(spatial):
         return _ssim_of_one_window(original, other, extent)
-    from skimage import metrics  # noqa: PLC0415 - slow, not needed before
-
     a, b = (_to_channels(image, short) for image in (original, other))
     side = min(SSIM_WINDOW, *a.shape[1:])
+    return _mean_ssim(a, b, extent, side - (side % 2 == 0))
+
+
+def _mean_ssim(a: np.ndarray, b: np.ndarray, extent: float, side: int) -> float:
+    """Average over the places of the window, slab by slab for the sake of memory."""
+    from skimage import metrics  # noqa: PLC0415 - slow, not needed before
+
     similarity: Any = metrics.structural_similarity
-    return float(
-        similarity(a, b, data_range=extent, channel_axis=0, win_size=side - (side % 2 == 0))
-    )
+    total, ends = 0.0, side // 2
+    places = a.shape[1] - 2 * ends
+    for first, last in _slabs(places, a[0, 0].size):
+        for x, y in zip(a[:, first : last + 2 * ends], b[:, first : last + 2 * ends], strict=True):
+            pair = (x.astype(np.float64), y.astype(np.float64))
+            total += (last - first) * similarity(*pair, data_range=extent, win_size=side)
+    return float(total / (places * len(a)))
+
+
+def _slabs(length: int, size: int) -> Iterator[tuple[int, int]]:
+    """Cut an axis, of ``length`` slices of ``size`` pixels, into slabs that fit in memory."""
+    thick = max(1, SLAB_PIXELS // max(1, size))
+    for first in range(0, length, thick):
+        yield first, min(first + thick, length)
 
 
 def _to_channels(image: np.ndarray, axes: list[int]) -> np.ndarray:
@@ -147,7 +166,7 @@ def _to_channels(image: np.ndarray, axes: list[int]) -> np.ndarray:
 
 
 def _ssim_of_one_window(original: np.ndarray, other: np.ndarray, extent: float) -> float:
-    a, b = original.reshape(len(original), -1), other.reshape(len(other), -1)
+    a, b = (x.astype(np.float64).reshape(len(x), -1) for x in (original, other))
     flat, contrast = (0.01 * extent) ** 2, (0.03 * extent) ** 2
     mean_a, mean_b = a.mean(axis=1), b.mean(axis=1)
     covariance = (a * b).mean(axis=1) - mean_a * mean_b
@@ -170,15 +189,16 @@ def _compare(
     absolute = square = 0.0
     count, similar = 0, []
     for frame, other in zip(truth, others, strict=True):
-        valid = np.isfinite(frame)
-        result = _finite(other.astype(np.float64))
+        valid, result = np.isfinite(frame), _finite(other)
+        for first, last in _slabs(frame.shape[1], frame[:, 0].size):
+            part = np.s_[:, first:last]
+            error = (result[part].astype(np.float64) - frame[part])[valid[part]]
+            absolute += float(np.sum(np.abs(error)))
+            square += float(np.sum(error**2))
+            count += error.size
         # equal where the original is not finite, so that these pixels cost nothing
-        reference = np.where(valid, frame, result).astype(np.float64)
-        error = (result - reference)[valid]
-        absolute += float(np.sum(np.abs(error)))
-        square += float(np.sum(error**2))
-        count += error.size
-        similar.append(ssim(reference, result, extent))
+        clean = frame if valid.all() else np.where(valid, frame, result)
+        similar.append(ssim(clean, result, extent))
     mse = square / max(count, 1)
     return _Comparison(psnr(mse, extent), float(np.mean(similar)), absolute / max(count, 1), mse)
 
