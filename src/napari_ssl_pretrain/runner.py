@@ -75,6 +75,7 @@ class RunHandle:
         self._offset = 0
         self._file_id: int | None = None
         self._began = False
+        self._stop_wanted = False
         self._finished: ev.RunFinished | None = None
 
     @property
@@ -115,11 +116,18 @@ class RunHandle:
         ConfigError
             The run's folder cannot be written.
         """
+        self._stop_wanted = True
         try:
             self.run.results.mkdir(parents=True, exist_ok=True)
             self.run.stop_file.touch()
         except OSError as error:
             raise ConfigError(*_unwritable(error), value=self.run.results, remedy=_OTHER) from None
+
+    def _repeat_wish(self) -> None:
+        """Ask again: a run that begins takes away an old wish, and cannot know that it is new."""
+        if self._stop_wanted and self._began:
+            with contextlib.suppress(OSError):
+                self.run.stop_file.touch()
 
     def kill(self) -> bool:
         """End the process at once, its children too; false when it is not on this machine."""
@@ -168,6 +176,7 @@ class RunHandle:
             self.status = self.status.after(event)
             if isinstance(event, ev.ProcessStarted):
                 self._finished, self._began = None, event.time >= self._since
+                self._repeat_wish()
             elif isinstance(event, ev.RunFinished) and event.time >= self._since:
                 self._finished = event
         return found

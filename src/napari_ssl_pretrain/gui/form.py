@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qtpy.QtCore import Qt, QTimer, Signal  # type: ignore[attr-defined]
+from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
@@ -50,7 +51,7 @@ LABELS = {
     "data.validation_fraction": "Validation part",
     "pretext.fresh": "Fresh each step",
     "pretext.ssl_source_dir": "Worsened copies",
-    "pretext.normalize_target": "Normalize tokens",
+    "pretext.normalize_target": "Scale tokens",
     "result_dir": "Result folder",
     "run_id": "Run number",
     "backbone.name": "Network",
@@ -72,6 +73,7 @@ SPECIAL: dict[str, Callable[[], Editor]] = {
     "compute.device": lambda: ChoiceEditor(["auto", "cpu", "cuda", "mps"]),
     "data.axes": lambda: TextEditor(empty="auto", as_text=True),
 }
+OPEN, CLOSED = "▾", "▸"
 UNET, MAE = "U-Nets", "mae_vit"
 
 
@@ -314,10 +316,11 @@ class ConfigForm(QScrollArea):
 
 
 def _fold(title: str, content: QWidget) -> QCollapsible:
-    fold = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
+    fold = QCollapsible(f"{CLOSED} {title}", expandedIcon=QIcon(), collapsedIcon=QIcon())
     fold.setDuration(0)
     fold.setContent(content)
     fold.collapse(animate=False)
+    fold.toggled.connect(lambda open_: fold.setText(f"{OPEN if open_ else CLOSED} {title}"))
     fold.toggleButton().setStyleSheet(
         "QPushButton { text-align: left; border: none; background: transparent; padding: 2px; }"
         "QPushButton:hover { text-decoration: underline; }"

@@ -1,0 +1,215 @@
+"""The run that the dock watches: its process, its news, its end. A worker reads, this shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
+
+from napari_ssl_pretrain.errors import ConfigError, UserError
+from napari_ssl_pretrain.gui import remember, watch
+from napari_ssl_pretrain.gui.monitor import Activity
+from napari_ssl_pretrain.gui.problem import Problem
+from napari_ssl_pretrain.gui.result_layers import ResultLayers
+from napari_ssl_pretrain.gui.words import duration, last_line, status_line
+from napari_ssl_pretrain.spec.config import PretrainConfig
+from napari_ssl_pretrain.spec.yaml_io import parse_yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from qtpy.QtWidgets import QProgressBar
+
+    from napari_ssl_pretrain import runner
+    from napari_ssl_pretrain.gui.crew import Crew
+    from napari_ssl_pretrain.gui.layer_source import LayerSource
+    from napari_ssl_pretrain.gui.monitor import Monitor
+    from napari_ssl_pretrain.gui.results import ResultReader
+    from napari_ssl_pretrain.gui.status import StatusLine
+    from napari_ssl_pretrain.spec import events as ev
+    from napari_ssl_pretrain.spec.status import RunStatus
+
+FULL = 1000
+
+
+class RunControl(QObject):
+    """Starts, finds, watches and stops one run at a time.
+
+    Parameters
+    ----------
+    viewer
+        Where results go.
+    crew
+        Who does the waiting.
+    status, progress, monitor
+        Where the run is shown.
+    """
+
+    changed = Signal()
+    problem = Signal(object)
+    layer_saved = Signal(str, str)
+    config_found = Signal(object)
+
+    def __init__(
+        self, viewer: Any, crew: Crew, status: StatusLine, progress: QProgressBar, monitor: Monitor
+    ) -> None:
+        super().__init__()
+        self.results = ResultLayers(viewer)
+        self.activity = Activity()
+        self.handle: runner.RunHandle | None = None
+        self._crew, self._status, self._progress, self._monitor = crew, status, progress, monitor
+        self._starting = self._stop_wanted = self._found = self._saved = False
+
+    @property
+    def active(self) -> bool:
+        """Whether a run is starting or under way."""
+        return self._starting or self.handle is not None
+
+    def start(
+        self,
+        launch: Callable[[], runner.RunHandle],
+        sources: dict[Path, LayerSource],
+        reader: ResultReader,
+    ) -> None:
+        """Launch a run in a worker and watch it."""
+        self._begin(found=False)
+        self._status.say("Starting: the process loads its libraries, which takes some seconds.")
+        self._work(watch.start_and_watch, launch, sources, reader)
+
+    def attach(self, handle: runner.RunHandle, reader: ResultReader) -> None:
+        """Watch a run that was found."""
+        self._begin(found=True)
+        self._work(watch.watch, handle, reader)
+
+    def _begin(self, *, found: bool) -> None:
+        self._starting, self._found = True, found
+        self._stop_wanted = self._saved = False
+        self._monitor.clear()
+        self._progress.setRange(0, 0)
+        self._progress.setFormat("")
+        self.changed.emit()
+
+    def _work(self, work: Callable[..., Any], *args: Any) -> None:
+        self._crew.start(
+            work,
+            *args,
+            yielded=self._on_update,
+            returned=self._on_end,
+            errored=self._on_unexpected,
+        )
+
+    def stop(self) -> None:
+        """Ask the run to save and end; asked again, end its process."""
+        if self.handle is None:
+            self._stop_wanted = True
+        elif self._stop_wanted and self.handle.kill():
+            self._status.say("Ended at once; the last saved state can be resumed.")
+            return
+        else:
+            self._ask_to_stop(self.handle)
+        self._status.say("Stopping: the state is saved first. Stop again ends the process at once.")
+
+    def _ask_to_stop(self, handle: runner.RunHandle) -> None:
+        self._stop_wanted = True
+        try:
+            handle.request_stop()
+        except UserError as error:
+            self.problem.emit(error)
+
+    def _on_update(self, update: watch.Update | None) -> None:
+        if isinstance(update, watch.Started):
+            self._on_started(update.handle)
+        elif isinstance(update, watch.Saved):
+            self.layer_saved.emit(update.layer, update.path)
+            self._monitor.say(f"Layer {update.layer} is kept as {update.path}")
+        elif isinstance(update, watch.News):
+            self._on_news(update)
+        elif isinstance(update, watch.Scores):
+            self._monitor.show_scores(update.scores)
+        elif isinstance(update, Problem):
+            self._on_problem(update.error)
+
+    def _on_started(self, handle: runner.RunHandle) -> None:
+        self.handle, self._starting = handle, False
+        remember.save_run(handle.run, watching=True)
+        if self._stop_wanted:
+            self._ask_to_stop(handle)
+        elif self._found:
+            self._status.say(f"Found {handle.run.run_name}, which goes on.")
+        self.changed.emit()
+
+    def _on_problem(self, error: UserError) -> None:
+        self._rest()
+        self._progress.setValue(0)
+        self.problem.emit(error)
+
+    def _on_news(self, news: watch.News) -> None:
+        handle = self.handle
+        if handle is None:
+            return
+        for event in news.events:
+            if event.kind == "checkpoint_saved":
+                self._saved = True
+            elif event.kind == "process_started" and self._found:
+                self._tell_config(event)
+        self._monitor.take(news)
+        for result in news.results:
+            self.results.show(result, handle.run)
+        if news.events and not news.status.ended:
+            self._show_progress(news.status)
+            self.activity.show(news.status, handle.run.run_name)
+            if not self._stop_wanted:
+                self._status.say(status_line(news.status, handle.run, remote=handle.remote))
+
+    def _tell_config(self, event: ev.ProcessStarted) -> None:
+        try:
+            config = PretrainConfig.from_dict(parse_yaml(event.config, "events.jsonl"))
+        except UserError:
+            return  # of another version: it can be watched all the same
+        self.config_found.emit(config)
+
+    def _show_progress(self, status: RunStatus) -> None:
+        if not status.steps or status.state in {"starting", "preparing"}:
+            self._progress.setRange(0, 0)
+            return
+        self._progress.setRange(0, FULL)
+        self._progress.setValue(round(FULL * status.step / status.steps))
+        left = status.seconds_left
+        self._progress.setFormat("%p%" if left is None else f"%p%, {duration(left)} left")
+
+    def _on_end(self, finished: ev.RunFinished | None) -> None:
+        handle = self.handle
+        if handle is None or finished is None:
+            return
+        status = handle.status
+        self._rest()
+        remember.save_run(handle.run, watching=False)
+        if status.state == "finished":
+            self._progress.setValue(FULL)
+        self._progress.setFormat(status.state)
+        if status.state == "failed" and not status.step and (error := as_error(finished.message)):
+            self.problem.emit(error)
+            return
+        line = last_line(status, handle.run, saved=self._saved)
+        self._status.say(line, error=status.state == "failed")
+
+    def _on_unexpected(self, error: Exception) -> None:
+        self._rest()
+        self._status.say(f"Something went wrong: {type(error).__name__}: {error}", error=True)
+
+    def _rest(self) -> None:
+        """Watch nothing any more."""
+        self.handle, self._starting = None, False
+        self._progress.setRange(0, FULL)
+        self._progress.setFormat("")
+        self.activity.close()
+        self.changed.emit()
+
+
+def as_error(text: str) -> UserError | None:
+    """Read ``subject: value: rule. remedy`` back, if a known field is its subject."""
+    subject, colon, rest = text.partition(": ")
+    if not colon or " " in subject:
+        return None
+    return ConfigError(subject, rest.rstrip("."))
