@@ -21,5 +21,3 @@ def folder(tmp_path):
         return place
 
     return write
-
-

@@ -227,7 +227,14 @@ def test_ndim_and_channels_have_to_fit(tmp_path):
 
 @pytest.mark.parametrize(
     ("axes", "ndim", "frames"),
-    [("TZCYX", 3, 3), ("TZCYX", 2, 18), ("ZYX", 2, 6), ("TCYX", 2, 3), ("CZYX", 3, 1), ("ZTYX", 2, 18)],
+    [
+        ("TZCYX", 3, 3),
+        ("TZCYX", 2, 18),
+        ("ZYX", 2, 6),
+        ("TCYX", 2, 3),
+        ("CZYX", 3, 1),
+        ("ZTYX", 2, 18),
+    ],
 )
 def test_time_is_looped_and_never_depth(tmp_path, axes, ndim, frames):
     array = sample(axes)

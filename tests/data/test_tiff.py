@@ -170,7 +170,11 @@ def test_threads_read_what_one_reads(tmp_path):
     ("options", "size", "unit"),
     [
         (
-            {"imagej": True, "resolution": (4, 2), "metadata": {"axes": "ZYX", "spacing": 2.5, "unit": "um"}},
+            {
+                "imagej": True,
+                "resolution": (4, 2),
+                "metadata": {"axes": "ZYX", "spacing": 2.5, "unit": "um"},
+            },
             {"Z": 2.5, "Y": 0.5, "X": 0.25},
             "µm",
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+import tokenize
 import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
@@ -29,7 +30,9 @@ READ_ERRORS = (
     EOFError,
     AssertionError,
     MemoryError,
+    SyntaxError,
     struct.error,
+    tokenize.TokenError,
     zlib.error,
 )
 """What decoders raise on damaged files; none of it is a fault of the program."""

@@ -21,6 +21,7 @@ from napari_ssl_pretrain.data.header import (
 from napari_ssl_pretrain.data.tiff_bounds import CutError, claimed_end
 from napari_ssl_pretrain.data.tiff_pixels import TiffPixels
 from napari_ssl_pretrain.data.tiff_scale import pixel_size
+from napari_ssl_pretrain.data.tiff_set import open_tiff
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,14 +53,15 @@ def read_header(path: Path) -> Header:
         refuse_truncated(cut.args[0], size)
     if end > size:
         refuse_truncated(end, size)
-    with tifffile.TiffFile(path, _multifile=False) as tif:
+    with open_tiff(path) as tif:
+        _check_imagej(tif)
         if not tif.series:
             raise RefusedError("holds no image", "Remove it.")
         series: Any = tif.series[0]
         check_dtype(np.dtype(series.dtype))
         stored, shape = _axes(tif, series)
         check_shape(shape)
-        _check_complete(tif, series, size)
+        _check_complete(series, size)
         sizes, unit = pixel_size(tif)
         dtype = np.dtype(series.dtype).newbyteorder("=")
         notes = _notes(tif, series.keyframe, stored)
@@ -104,13 +106,30 @@ def _notes(tif: tifffile.TiffFile, page: Any, stored: str) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _check_complete(tif: tifffile.TiffFile, series: Any, size: int) -> None:
+def _check_imagej(tif: tifffile.TiffFile) -> None:
+    """Refuse a stack of ImageJ whose planes are neither listed nor in one piece.
+
+    Raises
+    ------
+    RefusedError
+        There are fewer planes than the description says.
+    """
+    planes = len(tif.pages)
+    told = int((tif.imagej_metadata or {}).get("images", 1))
+    if told > planes and not tif.pages.first.is_contiguous:
+        raise RefusedError(
+            f"is truncated: it says that it has {told} planes and has {planes}",
+            "Copy or export it again.",
+        )
+
+
+def _check_complete(series: Any, size: int) -> None:
     """Refuse a series of which parts are missing, or that cannot be as large as it says.
 
     Raises
     ------
     RefusedError
-        Planes or segments are missing, or the file is too small for its pixels.
+        Segments are missing, or the file is too small for its pixels.
     """
     page = series.keyframe
     if series.dataoffset is not None:
@@ -118,20 +137,13 @@ def _check_complete(tif: tifffile.TiffFile, series: Any, size: int) -> None:
             refuse_truncated(series.dataoffset + series.nbytes, size)
     elif any(part is None for part in series.pages):
         raise RefusedError(
-            "is one part of an image of several files", "Export the image as one file."
+            "is the first of several files, of which some are missing", "Copy the whole set again."
         )
     elif len(page.dataoffsets) < math.prod(page.chunked):
         raise RefusedError(
             f"is damaged: {math.prod(page.chunked)} strips or tiles are needed for "
             f"{page.imagewidth} x {page.imagelength} pixels, it has {len(page.dataoffsets)}",
             "Export it again.",
-        )
-    planes = math.prod(series.shape) // math.prod(page.shape)
-    told = int((tif.imagej_metadata or {}).get("images", planes)) if tif.is_imagej else planes
-    if told > planes:
-        raise RefusedError(
-            f"is truncated: it says that it has {told} planes and has {planes}",
-            "Copy or export it again.",
         )
     ratio = LARGEST_RATIO if page.compression.name in _MODEST else _MODERN_RATIO
     if series.nbytes > size * ratio:

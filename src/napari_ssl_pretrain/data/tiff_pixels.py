@@ -5,17 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-import tifffile
 
 from napari_ssl_pretrain.data.cache import ByteCache
+from napari_ssl_pretrain.data.tiff_set import open_tiff
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from napari_ssl_pretrain.data.images import Index
 
@@ -26,8 +26,9 @@ _NUMBERS = itertools.count()
 
 @dataclass(frozen=True)
 class _Page:
-    """Where the segments of one page are in the file."""
+    """Where the segments of one page are in which file."""
 
+    path: Path
     offsets: tuple[int, ...]
     counts: tuple[int, ...]
     tables: bytes | None
@@ -65,7 +66,7 @@ class TiffPixels:
         return self._read_pages(index)
 
     def _open(self) -> None:
-        with tifffile.TiffFile(self.path, _multifile=False) as tif:
+        with open_tiff(self.path) as tif:
             series: Any = tif.series[0]
             keyframe = series.keyframe
             if series.dataoffset is not None:
@@ -73,7 +74,12 @@ class TiffPixels:
                 self._mapped = (dtype, series.dataoffset)
             else:
                 self._pages = tuple(
-                    _Page(page.dataoffsets, page.databytecounts, page.jpegtables)
+                    _Page(
+                        Path(page.parent.filehandle.path),
+                        page.dataoffsets,
+                        page.databytecounts,
+                        page.jpegtables,
+                    )
                     for page in series.pages
                 )
             # looked up while the file is open: choosing the decoder may read from it
@@ -85,8 +91,7 @@ class TiffPixels:
         lead = self._lead(inner_shape)
         numbers = np.arange(len(self._pages)).reshape(self.shape[:lead])[index[:lead]]
         inner = _pad_index(index[lead:], self.shape[lead:], inner_shape)
-        with self.path.open("rb") as file:
-            blocks = [self._read_page(file, int(n), inner) for n in np.ravel(numbers)]
+        blocks = [self._read_page(int(n), inner) for n in np.ravel(numbers)]
         kept = [
             len(range(*part.indices(n)))
             for part, n in zip(index[lead:], self.shape[lead:], strict=True)
@@ -109,7 +114,7 @@ class TiffPixels:
                 return lead
         raise ValueError(f"pages of {inner_shape} do not make up {self.shape}")
 
-    def _read_page(self, file: BinaryIO, number: int, inner: tuple[slice, ...]) -> np.ndarray:
+    def _read_page(self, number: int, inner: tuple[slice, ...]) -> np.ndarray:
         """Decode the segments of one page that a box of it touches."""
         key, page = self._keyframe, self._pages[number]
         y, x = key.axes.index("Y"), key.axes.index("X")
@@ -119,11 +124,12 @@ class TiffPixels:
         samples = key.samplesperpixel // planes
         size = (planes, depth, rows.stop - rows.start, cols.stop - cols.start, samples)
         out = np.full(size, key.nodata, key.dtype)
-        for segment in self._touched(rows, cols, len(page.offsets)):
-            _, start, _ = self._decode(None, segment)
-            data = self._segment(file, number, segment)
-            if data is not None:
-                _paste(out, data, start, rows.start, cols.start)
+        with page.path.open("rb") as file:
+            for segment in self._touched(rows, cols, len(page.offsets)):
+                _, start, _ = self._decode(None, segment)
+                data = self._segment(file, number, segment)
+                if data is not None:
+                    _paste(out, data, start, rows.start, cols.start)
         box = [slice(None)] * len(key.shape)
         shape = list(key.shape)
         shape[y], shape[x] = out.shape[2], out.shape[3]

@@ -1,0 +1,42 @@
+"""OME-TIFFs whose planes are spread over several files: read whole from the first of them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import tifffile
+
+from napari_ssl_pretrain.data.header import RefusedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def open_tiff(path: Path) -> tifffile.TiffFile:
+    """Open a TIFF file, with its siblings where it is the first of a set.
+
+    Raises
+    ------
+    RefusedError
+        It is another part of a set.
+    """
+    tif = tifffile.TiffFile(path, _multifile=False)
+    parts = _parts(tif)
+    if len(set(parts)) <= 1:
+        return tif
+    tif.close()
+    if parts[0] != path.name:
+        raise RefusedError(f"is a part of {parts[0]}, which is read whole", "Leave it there.")
+    return tifffile.TiffFile(path)
+
+
+def _parts(tif: tifffile.TiffFile) -> list[str]:
+    """Return the names of the files that an OME-TIFF says its planes are in."""
+    text = tif.ome_metadata if tif.is_ome else None
+    if not text:
+        return []
+    elsewhere = re.search(r'<(?:\w+:)?BinaryOnly[^>]*MetadataFile="([^"]+)"', text)
+    if elsewhere:
+        return [elsewhere[1], ""]
+    return re.findall(r'<(?:\w+:)?UUID[^>]*FileName="([^"]+)"', text)
