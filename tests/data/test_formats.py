@@ -72,7 +72,7 @@ def test_npy(tmp_path, dtype, order):
     array = np.asarray(sample("ZYX", Z=20).astype(dtype), order=order)
     np.save(tmp_path / "a.npy", array)
     image = open_image(tmp_path / "a.npy")
-    assert "ZYX assumed for 20 x 33 x 47; set data.axes" in image.info.note
+    assert "ZYX assumed for 20 x 33 x 47 (set data.axes" in image.info.note
     expected = array.astype("uint8") if dtype == "bool" else array
     same(image, as_frames(expected, "ZYX", 3))
     assert image.read(0).dtype.isnative

@@ -43,7 +43,7 @@ def assume(shape: tuple[int, ...]) -> str:
 def assumption(axes: str, shape: tuple[int, ...]) -> str:
     """Return the note that tells of assumed axes."""
     sizes = " x ".join(map(str, shape))
-    return f"axes not stored, {axes} assumed for {sizes}; set data.axes if that is wrong"
+    return f"axes not stored, {axes} assumed for {sizes} (set data.axes if that is wrong)"
 
 
 def settle(stored: str, shape: tuple[int, ...], given: str = "auto") -> tuple[str, str]:
