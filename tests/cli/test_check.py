@@ -40,8 +40,9 @@ def test_a_folder_is_enough(images, say):
     ]  # fmt: skip
     assert "48 x 48" in lines[1]
     assert "3 to train, 1 to test; 2D, 1 channel" in said.out
-    assert "crappify: small residual_unet" in said.out
-    assert "masking: small mae_vit" in said.out
+    assert "crappify: residual_unet (small, " in said.out
+    assert "masking: mae_vit (small, " in said.out
+    assert said.out.count(" of training at ") == said.out.count(" GB of memory") == 2
     assert sorted(images.parent.rglob("*")) == before
 
 
@@ -74,7 +75,10 @@ def test_json_says_the_same(mixed, say):
     assert 0 <= image["range"][0] < image["range"][1] <= 255
     assert len(fields["skipped"]) == 2
     assert {plan["task"] for plan in fields["plans"]} == {"crappify", "masking"}
-    assert all(len(plan["patch_size"]) == 2 for plan in fields["plans"])
+    for plan in fields["plans"]:
+        assert len(plan["patch_size"]) == 2
+        assert plan["fits"]
+        assert min(plan["training_seconds"], plan["memory_gb"], plan["parameters"]) > 0
 
 
 def test_full_reads_every_pixel(images, say):
@@ -91,7 +95,8 @@ def test_a_configuration_and_its_options(images, say):
     said = say(
         "check", "--config", "c.yaml", "--set", "training.batch_size=3", "data.patch_size=[32, 32]"
     )
-    assert "masking: small mae_vit, 3 patches of 32 x 32 a step" in said.out
+    assert "masking: mae_vit (small, " in said.out
+    assert ", 3 patches of 32 x 32 a step" in said.out
     assert "crappify" not in said.out
 
 
@@ -104,7 +109,7 @@ def test_wrong_settings_are_refused_as_by_run(images, say):
 def test_the_table_needs_no_torch(images):
     code = (
         "import sys; from napari_ssl_pretrain.cli import check; "
-        "check.plan = lambda *a: {}; check.plan_line = str; "
+        "check.plan = lambda *a: {}; check.plan_lines = list; "
         "from napari_ssl_pretrain.cli import main; "
         "code = main(['check', 'images']); assert 'torch' not in sys.modules; sys.exit(code)"
     )

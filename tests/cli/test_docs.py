@@ -49,9 +49,8 @@ def test_commands_are_ones_that_exist(page):
         r"```(?:bash|sh)?\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL
     ):
         for line in block.splitlines():
-            words = shlex.split(line, comments=True)
-            if words[:1] == ["napari-ssl-pretrain"] and "COMMAND" not in words:
-                parse(words[1:])
+            if line.startswith("napari-ssl-pretrain ") and "COMMAND" not in line:
+                parse(shlex.split(line, comments=True)[1:])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)

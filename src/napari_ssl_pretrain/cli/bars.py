@@ -57,11 +57,13 @@ class BarReport:
         self._move(event.message or report.STAGES[event.stage], event.done, event.total, left)
 
     def _step_finished(self, event: ev.StepFinished) -> None:
-        note = (
-            f"loss {event.loss:.4f}{self._validation}  {text.rate(event.patches_per_second)}  "
-            f"{text.duration(event.seconds_left)} left"
-        )
-        self._move("Training", event.step, event.steps, note)
+        rate = text.rate(event.patches_per_second)
+        note = f"loss {event.loss:.4f}{self._validation}  {rate}"
+        if event.steps >= report.OPEN_STEPS:
+            self._move("Measuring speed", 0, 1, note)
+        else:
+            left = text.duration(event.seconds_left)
+            self._move("Training", event.step, event.steps, f"{note}  {left} left")
 
     def _epoch_finished(self, event: ev.EpochFinished) -> None:
         best = " (best)" if event.best else ""
@@ -73,7 +75,7 @@ class BarReport:
 
     def _run_started(self, event: ev.RunStarted) -> None:
         self.note(report.started_line(event))
-        self._move("Training", event.step, event.steps, "first step…")
+        self._move("First step", 0, 1, "")
 
     def _steps_planned(self, event: ev.StepsPlanned) -> None:
         self.note(report.planned_line(event))

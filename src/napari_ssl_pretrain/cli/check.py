@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,7 +68,8 @@ def command(args: Namespace) -> int:
     for line in [*notes, image_table(found, pixels), *_said(found)]:
         print(line, flush=True)
     for config in configs:
-        print(plan_line(plan(config, found)))
+        for line in plan_lines(plan(config, found)):
+            print(line, flush=True)
     return 0
 
 
@@ -174,35 +176,57 @@ def _said(found: Survey) -> list[str]:
 
 
 def plan(config: PretrainConfig, found: Survey) -> dict[str, Any]:
-    """Return what would be chosen for these images on this machine."""
-    from napari_ssl_pretrain.engine.hardware import find_hardware  # noqa: PLC0415 - torch: 2 s
+    """Return what would be chosen for these images, and what it takes on this machine."""
+    from napari_ssl_pretrain.cli.trial import try_steps  # noqa: PLC0415 - torch: 2 s
+    from napari_ssl_pretrain.engine.hardware import find_hardware  # noqa: PLC0415
     from napari_ssl_pretrain.spec.resolve import resolve, unused_keys  # noqa: PLC0415
 
-    hardware = find_hardware(config.compute)
-    resolved = resolve(config, found.summary(), hardware)
+    resolved = resolve(config, found.summary(), find_hardware(config.compute))
+    training, trial = resolved.training, try_steps(resolved, found)
+    timed = training.max_minutes
+    seconds = trial.seconds_a_step * training.epochs * training.steps_per_epoch
+    fits = math.isfinite(seconds)
     return {
         "task": resolved.pretext.task,
         "backbone": resolved.backbone.name,
         "size": resolved.backbone.size,
+        "parameters": trial.parameters,
         "patch_size": list(resolved.data.patch_size),
-        "batch_size": resolved.training.batch_size,
-        "epochs": resolved.training.epochs,
-        "steps_per_epoch": resolved.training.steps_per_epoch,
-        "max_minutes": resolved.training.max_minutes,
+        "batch_size": training.batch_size,
+        "epochs": None if timed else training.epochs,
+        "steps_per_epoch": training.steps_per_epoch,
         "device": resolved.compute.device,
         "precision": resolved.compute.precision,
+        "fits": fits,
+        "patches_per_second": training.batch_size / trial.seconds_a_step if fits else None,
+        "training_seconds": timed * 60 if timed else seconds if fits else None,
+        "memory_gb": trial.memory_gb,
+        "device_memory_gb": trial.device_memory_gb,
         "no_effect": unused_keys(config),
     }
 
 
-def plan_line(chosen: dict[str, Any]) -> str:
-    """Say in one line what would be chosen."""
+def plan_lines(chosen: dict[str, Any]) -> list[str]:
+    """Say what would be chosen, in a line, and what it takes, in another."""
     batch = f"{chosen['batch_size']} patches of {text.by(chosen['patch_size'])} a step"
-    steps = f"{chosen['epochs']} epochs of {chosen['steps_per_epoch']} steps"
-    return (
-        f"{chosen['task']}: {chosen['size']} {chosen['backbone']}, {batch}, {steps}, "
-        f"on {chosen['device']} in {chosen['precision']}"
-    )
+    steps = f"epochs of {chosen['steps_per_epoch']} steps"
+    steps = f"{chosen['epochs']} {steps}" if chosen["epochs"] else steps
+    size = f"{chosen['size']}, {text.millions(chosen['parameters'])} parameters"
+    lines = [
+        f"{chosen['task']}: {chosen['backbone']} ({size}), {batch}, {steps}",
+        f"  on {chosen['device']} in {chosen['precision']}: {_cost(chosen)}",
+    ]
+    return lines + [f"  note: {sentence}" for sentence in chosen["no_effect"]]
+
+
+def _cost(chosen: dict[str, Any]) -> str:
+    if not chosen["fits"]:
+        return "does not fit into memory; use a smaller training.batch_size or data.patch_size"
+    memory = f"{chosen['memory_gb']:.1f} GB of memory"
+    if chosen["device_memory_gb"] is not None:
+        memory += f" and {chosen['device_memory_gb']:.1f} GB on the device"
+    rate = text.rate(chosen["patches_per_second"])
+    return f"about {text.duration(chosen['training_seconds'])} of training at {rate}, {memory}"
 
 
 def as_json(found: Survey, pixels: dict[Path, Pixels]) -> dict[str, Any]:

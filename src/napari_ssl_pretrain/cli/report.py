@@ -21,6 +21,8 @@ STAGES = {
     "predict": "Predicting",
 }
 SECONDS_BETWEEN_LINES = 10.0
+OPEN_STEPS = 1_000_000
+"""So many steps are no plan: they stand there until the minutes given are turned into steps."""
 SKIPPED_SHOWN = 5
 
 
@@ -109,14 +111,14 @@ class PlainReport:
         first = self._loss is None
         self._loss = event.loss
         if first or self._due():
-            left = text.duration(event.seconds_left)
-            self.note(
-                f"step {event.step} of {event.steps}: loss {event.loss:.4f}, "
-                f"{text.rate(event.patches_per_second)}, {left} left"
-            )
+            of, left = (f" of {event.steps}", f", {text.duration(event.seconds_left)} left")
+            if event.steps >= OPEN_STEPS:
+                of = left = ""
+            rate = text.rate(event.patches_per_second)
+            self.note(f"step {event.step}{of}: loss {event.loss:.4f}, {rate}{left}")
 
     def _epoch_finished(self, event: ev.EpochFinished) -> None:
-        if self._due() or event.epoch in {1, event.epochs}:
+        if self._due() or event.epoch == event.epochs:
             self.note(epoch_line(event))
 
     def _warned(self, event: ev.Warned) -> None:
@@ -145,8 +147,10 @@ def data_lines(event: ev.DataChecked) -> list[str]:
 def started_line(event: ev.RunStarted) -> str:
     """Say what is trained, on what, for how long."""
     size = f"{text.millions(event.parameters)} parameters"
-    epochs = text.count(event.epochs, "epoch")
     steps = text.count(event.steps_per_epoch, "step")
+    epochs = text.count(event.epochs, "epoch")
+    if event.steps >= OPEN_STEPS:
+        epochs = "for the time given, in epochs"
     patches = f"{event.batch_size} patches of {text.by(event.patch_size)}"
     again = f", from step {event.step} on" if event.step else ""
     return (
@@ -172,9 +176,10 @@ def epoch_line(event: ev.EpochFinished) -> str:
 
 def finished_line(event: ev.RunFinished) -> str:
     """Say how it ended, in one line."""
+    if event.reason == "time":
+        return "Finished, the time is up"
     why = {
         "patience": "Finished early, there was no improvement any more:",
-        "time": "Finished, the time is up:",
         "stop": "Stopped, the state is saved:",
         "interrupt": "Interrupted:",
     }.get(event.reason, "Finished:")

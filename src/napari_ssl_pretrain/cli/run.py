@@ -123,6 +123,9 @@ def where(
     if code == INTERRUPTED or summary.get("state") == "stopped":
         words = f"napari-ssl-pretrain run --config {config_file} --resume"
         lines.append(f"Go on:   {words} (and the same options as before)")
+    elif run.checkpoint("best").exists():
+        words = f"napari-ssl-pretrain predict --checkpoint {run.checkpoint('best')}"
+        lines.append(f"Next:    {words} --input IMAGES --output FOLDER")
     return lines
 
 
