@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
-from napari_ssl_pretrain.engine.random import TorchRandom
+if TYPE_CHECKING:
+    from napari_ssl_pretrain.engine.random import TorchRandom
 
 
 def flip_and_turn(images: torch.Tensor, random: TorchRandom) -> torch.Tensor:

@@ -98,7 +98,14 @@ def host_batch(
     )
     clean = stack([c.array for c, _ in drawn], of)
     worse = [w.array for _, w in drawn if w is not None]
-    return HostBatch(clean, stack(worse, of) if worse else None, intensity, tuple(indices), step, tuple(c.image for c, _ in drawn))
+    return HostBatch(
+        clean,
+        stack(worse, of) if worse else None,
+        intensity,
+        tuple(indices),
+        step,
+        tuple(c.image for c, _ in drawn),
+    )
 
 
 def stack(arrays: Sequence[np.ndarray], intensities: Sequence[ImageIntensity]) -> np.ndarray:
@@ -153,7 +160,7 @@ class Feed:
 def training_batches(
     patches: PatchSet, seed: int, steps: range, indices: Sequence[int], workers: int
 ) -> Iterator[HostBatch]:
-    """Yield the batch of each step, read ahead by threads; ``indices`` are this process's samples."""
+    """Yield the batch of each step, read ahead by threads; ``indices`` are this process's."""
 
     def read(step: int) -> HostBatch:
         drawn = [

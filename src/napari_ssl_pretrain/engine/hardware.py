@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import psutil
 import torch
 
 from napari_ssl_pretrain.errors import ConfigError
-from napari_ssl_pretrain.spec.config import ComputeConfig
 from napari_ssl_pretrain.spec.summary import Hardware
+
+if TYPE_CHECKING:
+    from napari_ssl_pretrain.spec.config import ComputeConfig
 
 GIB = 2**30
 
@@ -85,7 +88,7 @@ def has_fast_bf16(device: str) -> bool:
     if device.startswith("cuda"):
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device == "cpu":
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
         return bool(
             capabilities.get("avx512_bf16")
             or capabilities.get("amx_bf16")

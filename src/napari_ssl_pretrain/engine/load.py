@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from napari_ssl_pretrain.engine import checkpoint
 from napari_ssl_pretrain.engine.backbones import Backbone, BackboneSpec, build_backbone
 from napari_ssl_pretrain.errors import CheckpointError
 
+if TYPE_CHECKING:
+    import torch
+
 logger = logging.getLogger(__name__)
+
+SHOWN = 4
+"""Names of fresh parameters that a report lists."""
 
 LEAST_SHARE = 0.1
 """Least share of the parameters that a checkpoint must fill to be accepted."""
@@ -39,9 +43,8 @@ class LoadReport:
         text = f"{self.share:.0%} of the network loaded"
         if not self.random:
             return text
-        shown = ", ".join(self.random[:4]) + (
-            f" and {len(self.random) - 4} more" if len(self.random) > 4 else ""
-        )  # noqa: PLR2004
+        more = len(self.random) - SHOWN
+        shown = ", ".join(self.random[:SHOWN]) + (f" and {more} more" if more > 0 else "")
         return f"{text}; fresh: {shown}"
 
 

@@ -51,7 +51,7 @@ class Trainer:
         Where the training stands; changed as it goes on.
     """
 
-    def __init__(  # noqa: PLR0913 - the parts of a training
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts of a training
         self,
         config: ResolvedConfig,
         accelerator: Accelerator,
@@ -171,7 +171,13 @@ class Trainer:
         self._tell_step(value, rate, took, report)
 
     def _update(self, loss: torch.Tensor) -> float:
-        """Clip, check, and take the step unless loss or gradient is non-finite."""
+        """Clip, check, and take the step unless loss or gradient is non-finite.
+
+        Raises
+        ------
+        RunFailed
+            That was so too often in a row.
+        """
         limit = self.config.training.gradient_clip or math.inf
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), limit)
         value = float(loss.detach())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -58,7 +60,7 @@ class Machine:
             self.model.load_state_dict(resumed["model"])
         if BACKBONES[spec.name].family != "mae":
             layout = torch.channels_last if spec.ndim == 2 else torch.channels_last_3d  # noqa: PLR2004
-            self.model = self.model.to(memory_format=layout)
+            self.model.to(memory_format=layout)  # type: ignore[call-overload]
         masked = BACKBONES[spec.name].family == "mae"
         self.model.to(self.device)
         optimizer = make_optimizer(
@@ -106,8 +108,14 @@ def peak_memory() -> int:
     try:
         import resource  # noqa: PLC0415 - not on Windows
     except ImportError:
-        import psutil  # noqa: PLC0415
-
-        return int(psutil.Process().memory_info().peak_wset)
+        return int(getattr(psutil.Process().memory_info(), "peak_wset", 0))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def process_start() -> float:
+    """Return when this process began, in seconds since 1970."""
+    try:
+        return float(psutil.Process().create_time())
+    except psutil.Error:
+        return time.time()

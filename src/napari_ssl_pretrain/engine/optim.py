@@ -18,7 +18,8 @@ def make_optimizer(
 
     Loshchilov & Hutter, "Decoupled weight decay regularization" (2019), arXiv:1711.05101.
     """
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             token = name.rsplit(".", 1)[-1].endswith("token")

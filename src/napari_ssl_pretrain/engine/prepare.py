@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_ssl_pretrain.data.opening import open_image
 from napari_ssl_pretrain.data.intensity import ImageIntensity, measure, training_set_statistics
+from napari_ssl_pretrain.data.opening import open_image
 from napari_ssl_pretrain.data.patches import PatchSource
 from napari_ssl_pretrain.data.regions import Region, all_regions, split_regions
 from napari_ssl_pretrain.data.ssl_source import prepare_ssl_source
@@ -34,11 +34,12 @@ Custom = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Plan:
-    """A job that passed every check and has written nothing yet."""
+    """A job that passed every check; ``custom`` is filled when statistics have been taken."""
 
     config: ResolvedConfig
     survey: Survey
     task: Crappify | Masking
+    custom: Custom | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,10 @@ def make_plan(config: PretrainConfig, report: Reporter) -> Plan:
         progress=lambda done, total: report(ev.Progress(stage="scan", done=done, total=total)),
     )
     resolved = resolve(config, found.summary(), hardware)
+    if config.pretext.ssl_source_dir != "auto":
+        for split in ("train", "validation", "test"):
+            folder = Path(config.pretext.ssl_source_dir) / split
+            _refuse_sources(folder, (*found.train, *found.validation, *found.test))
     notes = (*found.notes, *unused_keys(config))
     report(
         ev.DataChecked(
@@ -122,7 +127,6 @@ def prepare_images(
     split: Split,
     run: RunDir,
     report: Reporter,
-    custom: Custom | None,
 ) -> ImageSet:
     """Measure images and, for crappify, keep worsened copies of them.
 
@@ -138,10 +142,8 @@ def prepare_images(
         Where the copies go, unless ``pretext.ssl_source_dir`` says otherwise.
     report
         Told of the progress and of skipped images.
-    custom
-        Mean and deviation of the training set, or None.
     """
-    normalization = plan.config.data.normalization
+    normalization, custom = plan.config.data.normalization, plan.custom
 
     def skip(image: Image, error: DataError) -> None:
         report(
@@ -152,7 +154,6 @@ def prepare_images(
     if not isinstance(plan.task, Crappify):
         return ImageSet(clean, None, intensities)
     folder = run.ssl_source(plan.config.pretext.ssl_source_dir) / split
-    _refuse_sources(folder, clean)
     paths = prepare_ssl_source(
         clean,
         plan.task,
@@ -171,7 +172,13 @@ def prepare_images(
 
 
 def _refuse_sources(folder: Path, images: Sequence[Image]) -> None:
-    """Keep the worsened copies out of the user's image folders."""
+    """Keep the worsened copies out of the user's image folders.
+
+    Raises
+    ------
+    ConfigError
+        The folder holds images of the user.
+    """
     for image in images:
         if image.info.path.resolve().parent == folder.resolve():
             raise ConfigError(
@@ -184,7 +191,7 @@ def _refuse_sources(folder: Path, images: Sequence[Image]) -> None:
 
 def _open_copy(path: Path, image: Image) -> Image:
     """Open a worsened copy as its source was opened; all its channels are the selected ones."""
-    return open_image(path, axes=image.info.axes, ndim=image.ndim)
+    return open_image(path, axes=image.info.axes, ndim=3 if image.ndim == 3 else 2)  # noqa: PLR2004
 
 
 def patch_sets(
@@ -215,8 +222,7 @@ def _patch_set(plan: Plan, images: ImageSet, regions: Sequence[Region]) -> Patch
     config = plan.config
     memory = config.compute.memory_gb / 4
     clean = PatchSource(images.clean, regions, config.data.patch_size, memory)
-    stored = images.worsened is not None and not config.pretext.fresh
-    worsened = (
-        PatchSource(images.worsened, regions, config.data.patch_size, memory) if stored else None
-    )
+    worsened = None
+    if images.worsened is not None and not config.pretext.fresh:
+        worsened = PatchSource(images.worsened, regions, config.data.patch_size, memory)
     return PatchSet(clean, worsened, images.intensities)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 STEP_INTERVAL = 0.2
-"""Seconds between two :class:`StepFinished` at least."""
+"""Seconds between two :class:`StepFinished`, or two words on one progress, at least."""
 
 
 class Reporter:
@@ -32,7 +32,8 @@ class Reporter:
         self.silent = silent
         self._waiting: list[ev.AnyEvent] = []
         self._file: TextIO | None = None
-        self._last_step = 0.0
+        self._last_step = self._last_progress = 0.0
+        self._last_stage = ""
 
     def open(self, path: Path, *, append: bool) -> None:
         """Write to this file from now on, beginning with what was said before."""
@@ -53,7 +54,7 @@ class Reporter:
 
     def __call__(self, event: ev.AnyEvent) -> None:
         """Say one event."""
-        if self.silent:
+        if self.silent or (isinstance(event, ev.Progress) and not self._progress_due(event)):
             return
         if self._file is None:
             self._waiting.append(event)
@@ -61,6 +62,15 @@ class Reporter:
             self._write(event)
         if self._emit is not None:
             self._emit(event)
+
+    def _progress_due(self, event: ev.Progress) -> bool:
+        """Let a stage's first and last word pass, and at most five a second between them."""
+        now = time.monotonic()
+        edge = event.done >= event.total or event.stage != self._last_stage
+        if not edge and now - self._last_progress < STEP_INTERVAL:
+            return False
+        self._last_stage, self._last_progress = event.stage, now
+        return True
 
     def step_due(self) -> bool:
         """Whether enough time has passed to say another step; calling it starts the next wait."""

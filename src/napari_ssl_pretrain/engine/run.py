@@ -1,13 +1,12 @@
-"""The main job: prepare, train, test, write everything. One function for dock, command line and Python."""
+"""The main job: prepare, train, test, write everything; the same for dock, command, Python."""
 
 from __future__ import annotations
 
-import json
 import os
 import socket
-import time
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_ssl_pretrain.errors import ConfigError, RunFailed, UserError
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
     from napari_ssl_pretrain.engine.session import Session
     from napari_ssl_pretrain.spec.config import PretrainConfig
-
-Emit = "Callable[[ev.AnyEvent], None]"
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,17 @@ def pretrain(
 def _carry_out(
     session: Session, report: Callable[[ev.AnyEvent], None], should_stop: Callable[[], bool]
 ) -> PretrainResult:
-    """Run a checked session and say the last word whatever happens."""
+    """Run a checked session and say the last word whatever happens.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        The user wishes to end at once.
+    UserError
+        Something that the user can mend.
+    RunFailed
+        Anything else.
+    """
     state: ev.FinishState = "failed"
     reason: ev.FinishReason = "error"
     message = ""
@@ -145,11 +152,12 @@ def explain(error: Exception, session: Session) -> str:
         c = session.plan.config
         return (
             f"Out of memory with training.batch_size {c.training.batch_size} and data.patch_size "
-            f"{list(c.data.patch_size)} on {c.compute.device}. Halve training.batch_size, or use a smaller "
-            "data.patch_size or backbone.size."
+            f"{list(c.data.patch_size)} on {c.compute.device}. Halve training.batch_size, "
+            "or use a smaller data.patch_size or backbone.size."
         )
     if isinstance(error, OSError) and error.errno == 28:  # noqa: PLR2004 - ENOSPC
-        return f"The disk is full ({error.filename or session.run.result_dir}). Free some space and resume."
+        where = error.filename or session.run.result_dir
+        return f"The disk is full ({where}). Free some space and resume."
     return f"{type(error).__name__}: {text}"
 
 
@@ -213,24 +221,5 @@ def refuse_unwritable(run: RunDir) -> None:
             probe.unlink(missing_ok=True)
 
 
-def _absolute(folder: str) -> Any:
-    from pathlib import Path  # noqa: PLC0415
-
+def _absolute(folder: str) -> Path:
     return Path(folder).expanduser().absolute()
-
-
-def write_summary(run: RunDir, summary: dict[str, Any]) -> None:
-    """Write ``summary.json`` whole."""
-    from napari_ssl_pretrain.data.writers import write_text  # noqa: PLC0415
-
-    write_text(run.summary, json.dumps(summary, indent=2) + "\n")
-
-
-def process_start() -> float:
-    """Return when this process began, in seconds since 1970."""
-    import psutil  # noqa: PLC0415
-
-    try:
-        return float(psutil.Process().create_time())
-    except psutil.Error:
-        return time.time()

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import io
+import math
 import shutil
 import time
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from napari_ssl_pretrain.data.writers import write_bytes, write_text
 from napari_ssl_pretrain.engine import feed as fd
 from napari_ssl_pretrain.engine import states
 from napari_ssl_pretrain.engine.backbones import BackboneSpec, backbone_spec
-from napari_ssl_pretrain.engine.charts import draw_charts, draw_model_plot
+from napari_ssl_pretrain.engine.charts import draw_charts
 from napari_ssl_pretrain.engine.hardware import GIB
-from napari_ssl_pretrain.engine.logs import TensorBoardLog, TrainLog
+from napari_ssl_pretrain.engine.logs import TensorBoardLog, TrainLog, write_summary
 from napari_ssl_pretrain.engine.loop import Trainer
-from napari_ssl_pretrain.engine.machine import Machine, peak_memory
+from napari_ssl_pretrain.engine.machine import Machine, peak_memory, process_start
+from napari_ssl_pretrain.engine.model_plot import draw_model_plot
 from napari_ssl_pretrain.engine.prepare import (
     ImageSet,
     Plan,
@@ -25,9 +30,8 @@ from napari_ssl_pretrain.engine.prepare import (
     patch_sets,
     prepare_images,
 )
-from napari_ssl_pretrain.engine.run import process_start, write_summary
 from napari_ssl_pretrain.engine.state import EpochRow, TrainState
-from napari_ssl_pretrain.engine.testing import Tester
+from napari_ssl_pretrain.engine.testing import PREVIEW_IMAGES, Tester
 from napari_ssl_pretrain.engine.validate import Validator
 from napari_ssl_pretrain.errors import DataError
 from napari_ssl_pretrain.spec import events as ev
@@ -145,13 +149,13 @@ class Session:
         learn, check = patch_sets(self.plan, train, validation)
         trainer = self._make_trainer(machine, feed, learn, check)
         tester = Tester(self.plan, self.run, self.report, machine)
-        shown = validation or train
+        shown = self._shown(train, validation)
         self._tell_start(machine)
         began = time.monotonic()
         reason = trainer.run(
             self.report,
             should_stop,
-            lambda row, best: self._after_epoch(machine, tester, shown, row, best),
+            lambda row, best: self._after_epoch(machine, tester, shown, row, best=best),
             lambda: self._after_step(machine),
         )
         self._seconds["train"] = time.monotonic() - began
@@ -160,9 +164,9 @@ class Session:
             self._save(machine, "best")
         if self.report.silent:
             return reason
-        self._draw(machine, tester, learn, feed)
+        self._draw(machine, tester, learn)
         if reason != "stop":
-            self._test(machine, tester)
+            self._test(machine, tester, shown)
         return reason
 
     def _prepare(self) -> tuple[ImageSet, ImageSet | None]:
@@ -171,8 +175,8 @@ class Session:
         custom = custom_statistics(self.plan)
         if custom is not None and not self.report.silent:
             self._save_statistics(*custom)
-        self._custom = custom
-        train = prepare_images(self.plan, found.train, "train", self.run, self.report, custom)
+        self.plan = replace(self.plan, custom=custom)
+        train = prepare_images(self.plan, found.train, "train", self.run, self.report)
         if not train.clean:
             raise DataError(
                 "data.train",
@@ -181,7 +185,7 @@ class Session:
                 remedy="See the warnings above.",
             )
         validation = (
-            prepare_images(self.plan, found.validation, "validation", self.run, self.report, custom)
+            prepare_images(self.plan, found.validation, "validation", self.run, self.report)
             if found.validation
             else None
         )
@@ -189,10 +193,6 @@ class Session:
         return train, validation
 
     def _save_statistics(self, mean: Any, std: Any) -> None:
-        import io  # noqa: PLC0415
-
-        import numpy as np  # noqa: PLC0415
-
         for path, value in ((self.run.normalization_mean, mean), (self.run.normalization_std, std)):
             buffer = io.BytesIO()
             np.save(buffer, np.asarray(value), allow_pickle=False)
@@ -201,8 +201,6 @@ class Session:
     def _make_trainer(
         self, machine: Machine, feed: fd.Feed, learn: fd.PatchSet, check: fd.PatchSet | None
     ) -> Trainer:
-        import math  # noqa: PLC0415
-
         config = self.plan.config
         training = config.training
         batches = []
@@ -242,8 +240,8 @@ class Session:
         )
 
     def _after_epoch(
-        self, machine: Machine, tester: Tester, shown: ImageSet, row: EpochRow, best: bool
-    ) -> None:  # noqa: FBT001
+        self, machine: Machine, tester: Tester, shown: ImageSet, row: EpochRow, *, best: bool
+    ) -> None:
         if self.report.silent:
             return
         if best:
@@ -285,17 +283,24 @@ class Session:
             (1, self.spec.in_channels, *self.plan.config.data.patch_size),
             self.run.model_plot,
         )
-        tester.save_samples(learn, feed)
+        tester.save_samples(learn)
 
-    def _test(self, machine: Machine, tester: Tester) -> None:
+    def _shown(self, train: ImageSet, validation: ImageSet | None) -> ImageSet:
+        """Return the images that are looked at while it trains: the first of the test, if any."""
+        first = self.plan.survey.test[:PREVIEW_IMAGES]
+        if first and not self.report.silent:
+            return prepare_images(self.plan, first, "test", self.run, self.report)
+        return validation or train
+
+    def _test(self, machine: Machine, tester: Tester, shown: ImageSet) -> None:
         began = time.monotonic()
         machine.load_best(self.run.checkpoint("best"))
         images = self.plan.survey.test
         if images:
-            prepared = prepare_images(
-                self.plan, images, "test", self.run, self.report, self._custom
-            )
+            prepared = prepare_images(self.plan, images, "test", self.run, self.report)
             self._scores = tester.test(prepared, self.state.step)
+        else:
+            tester.preview(shown, self.state.step)
         self._seconds["test"] = time.monotonic() - began
 
     def epochs(self) -> tuple[int, int]:
@@ -307,7 +312,8 @@ class Session:
         """Return the sentence that tells the user how the run ended."""
         where = self.run.checkpoint("best")
         if reason == "stop":
-            return f"Stopped at step {self.state.step} of {self.state.steps}; the state is saved and can be resumed."
+            place = f"step {self.state.step} of {self.state.steps}"
+            return f"Stopped at {place}; the state is saved and can be resumed."
         why = {"patience": "No improvement any more", "time": "Time is up"}.get(reason, "Done")
         return f"{why}: the pretrained model is {where}."
 
@@ -343,14 +349,9 @@ class Session:
             "test": self._scores,
         }
         if not self.report.silent:
-            write_summary(self.run, summary)
+            write_summary(self.run.summary, summary)
         return summary
 
     def _parameters(self) -> int:
         trainer = self._trainer
         return sum(p.numel() for p in trainer.model.parameters()) if trainer else 0
-
-
-def start_path(path: str) -> Path:
-    """Return an absolute path of what the user wrote."""
-    return Path(path).expanduser().absolute()

@@ -55,6 +55,9 @@ def checkpoint_state(
             "python": platform.python_version(),
         },
     }
+    if plan.custom is not None:
+        mean, std = plan.custom
+        content["normalization_statistics"] = {"mean": mean.tolist(), "std": std.tolist()}
     if not resume:
         return content
     scaler = machine.accelerator.scaler

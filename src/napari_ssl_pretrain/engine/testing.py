@@ -14,7 +14,7 @@ import torch
 from napari_ssl_pretrain.data.intensity import finite
 from napari_ssl_pretrain.data.writers import to_dtype, write_text
 from napari_ssl_pretrain.engine import images as im
-from napari_ssl_pretrain.engine.feed import Purpose, training_batches
+from napari_ssl_pretrain.engine.feed import Feed, Purpose, training_batches
 from napari_ssl_pretrain.engine.infer import Restorer
 from napari_ssl_pretrain.engine.metrics import crappify_scores, masking_scores, mean_scores
 from napari_ssl_pretrain.errors import DataError
@@ -22,12 +22,12 @@ from napari_ssl_pretrain.pretext import Intensity, Masking, NumpyRandom
 from napari_ssl_pretrain.spec import events as ev
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from napari_ssl_pretrain.data.images import Image
     from napari_ssl_pretrain.data.intensity import ImageIntensity
-    from napari_ssl_pretrain.engine.feed import Feed, PatchSet
+    from napari_ssl_pretrain.engine.feed import PatchSet
     from napari_ssl_pretrain.engine.machine import Machine
     from napari_ssl_pretrain.engine.prepare import ImageSet, Plan
     from napari_ssl_pretrain.engine.report import Reporter
@@ -87,7 +87,13 @@ class ImageMaker:
         number: int,
         progress: Callable[[float], None] | None = None,
     ) -> tuple[Frames, Frames]:
-        """Hide parts of each frame and reconstruct them: predictions and hidden pixels."""
+        """Hide parts of each frame and reconstruct them: predictions and hidden pixels.
+
+        Raises
+        ------
+        TypeError
+            The task hides nothing.
+        """
         if not isinstance(self.task, Masking):
             raise TypeError("only masking hides parts of images")
         predictions, hidden = [], []
@@ -152,28 +158,33 @@ class Tester:
             if shown >= PREVIEW_IMAGES:
                 return
             if image.frames * image.in_channels * math.prod(image.spatial) <= PREVIEW_PIXELS:
-                self._one(maker, images, number, None)
+                self._write(maker, images, number, None)
                 shown += 1
 
     def test(self, images: ImageSet, step: int) -> dict[str, float]:
         """Write and score every test image; return the mean of each score."""
         self.step = step
-        maker, rows, began = self._maker(), [], time.monotonic()
+        maker, began = self._maker(), time.monotonic()
+        rows: list[dict[str, float]] = []
+        names: list[str] = []
         total = len(images.clean)
         for number, image in enumerate(images.clean):
             self._tell(number, total, began, image.info.name)
             try:
-                scores = self._one(
-                    maker, images, number, self._inner(number, total, began, image.info.name)
-                )
+                inner = self._inner(number, total, began, image.info.name)
+                scores = self._write(maker, images, number, inner)()
             except DataError as error:
                 self._report(ev.Warned(message=f"{image.info.path} is skipped: {error.rule}."))
                 continue
-            rows.append({"image": image.info.name, **scores})
+            rows.append(scores)
+            names.append(image.info.name)
         self._tell(total, total, began, "")
         if rows:
-            write_csv(self._run.test_metrics, rows)
-        return mean_scores([{k: float(v) for k, v in row.items() if k != "image"} for row in rows])
+            table: list[dict[str, float | str]] = [
+                {"image": name, **row} for name, row in zip(names, rows, strict=True)
+            ]
+            write_csv(self._run.test_metrics, table)
+        return mean_scores(rows)
 
     def _inner(self, number: int, total: int, began: float, name: str) -> Callable[[float], None]:
         last = [began]
@@ -193,38 +204,44 @@ class Tester:
             ev.Progress(stage="test", done=done, total=total, message=text, seconds_left=left)
         )
 
-    def _one(
+    def _write(
         self,
         maker: ImageMaker,
         images: ImageSet,
         number: int,
         progress: Callable[[float], None] | None,
-    ) -> dict[str, float]:
+    ) -> Callable[[], dict[str, float]]:
+        """Write what the network makes of an image; the result scores it when called."""
         image, intensity = images.clean[number], images.intensities[number]
-        dtype = image.info.dtype
+        dtype, name, say = image.info.dtype, image.info.name, self._report
         if images.worsened is not None:
             copy = images.worsened[number]
             restored = [to_dtype(f, dtype) for f in maker.restore(copy, intensity, progress)]
-            name = image.info.name
-            self._report(im.save_image(self._run.restored(name), restored, image, "restored", self.step))
-            self._report(im.image_saved(copy.info.path, image, "worsened", self.step, image.info.axes))
-            return crappify_scores(_frames(image), restored, _frames(copy))
+            path = self._run.restored(name)
+            say(im.save_image(path, restored, image, "restored", self.step))
+            say(im.image_saved(copy.info.path, image, "worsened", self.step, image.info.axes))
+            return lambda: crappify_scores(_frames(image), restored, _frames(copy))
         predictions, hidden = maker.reconstruct(image, intensity, number, progress)
-        written = [to_dtype(f, dtype) for f in predictions]
-        for event in im.save_mae_checks(self._run, image, written, hidden, intensity.mean, self.step):
-            self._report(event)
-        path = self._run.restored(image.info.name)
-        im.save_image(path, written, image, "reconstruction", self.step)
-        return masking_scores(_frames(image), written, hidden)
+        made = [to_dtype(f, dtype) for f in predictions]
+        mean = intensity.mean
+        for event in im.save_mae_checks(self._run, image, made, hidden, mean, self.step):
+            say(event)
+        im.save_image(self._run.restored(name), made, image, "reconstruction", self.step)
+        return lambda: masking_scores(_frames(image), made, hidden)
 
-    def save_samples(self, patches: PatchSet, feed: Feed) -> None:
+    def save_samples(self, patches: PatchSet) -> None:
         """Write the first patches as the network is shown them, in the images' own units."""
-        seed, count = self._plan.config.training.seed, SAMPLES
-        host = next(iter(training_batches(patches, seed, range(1), range(count), 0)))
-        batch = feed.to_device(host, Purpose.PRETEXT, augment=self._plan.config.training.augment)
+        training, task = self._plan.config.training, self._plan.task
+        if isinstance(task, Masking):
+            task = task.replace(normalize_target=False)
+        feed = Feed(task, training.seed, self._machine.device)
+        host = next(iter(training_batches(patches, training.seed, range(1), range(SAMPLES), 0)))
+        batch = feed.to_device(host, Purpose.PRETEXT, augment=training.augment)
         known = Intensity(*(torch.from_numpy(v).to(batch.input) for v in host.intensity))
         seen, wanted = (known.denormalize(x).cpu().numpy() for x in (batch.input, batch.target))
-        events = im.save_samples(self._run, patches.clean.images, host.images, seen, wanted, self.step)
+        events = im.save_samples(
+            self._run, patches.clean.images, host.images, seen, wanted, self.step
+        )
         for event in events:
             self._report(event)
 
@@ -233,7 +250,7 @@ def _frames(image: Image) -> Frames:
     return [image.read(f) for f in range(image.frames)]
 
 
-def write_csv(path: Path, rows: Sequence[dict[str, float | str]]) -> None:
+def write_csv(path: Path, rows: Sequence[Mapping[str, float | str]]) -> None:
     """Write rows of equal keys as a CSV file, whole."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

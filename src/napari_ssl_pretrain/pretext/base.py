@@ -6,12 +6,14 @@ Arrays are ``B C *spatial`` float32 of any array library (numpy and torch are te
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from array_api_compat import array_namespace, device
 from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Array = Any  # numpy.ndarray or torch.Tensor: one arithmetic serves both
 
@@ -120,7 +122,7 @@ def as_like(matrix: np.ndarray, like: Array) -> Array:
 
 
 def apply_along(matrix: np.ndarray, images: Array, axis: int) -> Array:
-    """Multiply ``images`` by ``matrix`` (out × in) along one axis, negative from the end."""
+    """Multiply ``images`` by ``matrix`` (out by in) along one axis, negative from the end."""
     xp = array_namespace(images)
     moved = xp.moveaxis(images, axis, -1)
     return xp.moveaxis(xp.matmul(moved, as_like(matrix.T, images)), -1, axis)

@@ -73,15 +73,16 @@ class Crappify(Frozen):
 
 @lru_cache(maxsize=256)
 def down_up_matrix(size: int, factor: float) -> np.ndarray | None:
-    """Return the matrix (size × size) of down- and up-sampling; None where it does nothing."""
+    """Return the matrix (size by size) of down- and up-sampling; None where it does nothing."""
     small = max(1, int(size / factor))
     if small == size:
         return None
-    return linear_resize_matrix(small, size) @ linear_resize_matrix(size, small)
+    matrix: np.ndarray = linear_resize_matrix(small, size) @ linear_resize_matrix(size, small)
+    return matrix
 
 
 def linear_resize_matrix(size_in: int, size_out: int) -> np.ndarray:
-    """Return the matrix (out × in) of linear interpolation with half-pixel centres.
+    """Return the matrix (out by in) of linear interpolation with half-pixel centres.
 
     Equal to ``skimage.transform.resize(order=1, mode="reflect", anti_aliasing=False)`` along
     one axis: beyond the border the image is mirrored about its outermost pixel.
@@ -101,4 +102,5 @@ def mirror(index: np.ndarray, size: int) -> np.ndarray:
     if size == 1:
         return np.zeros_like(index)
     folded = np.abs(index) % (2 * size - 2)
-    return np.minimum(folded, 2 * size - 2 - folded)
+    mirrored: np.ndarray = np.minimum(folded, 2 * size - 2 - folded)
+    return mirrored

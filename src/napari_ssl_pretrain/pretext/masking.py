@@ -36,7 +36,7 @@ class Masking(Frozen):
     mask_ratio
         Fraction of the tokens that is hidden, exactly (rounded up to whole tokens).
     mask_type
-        ``random`` tokens, a regular ``grid`` at a random place, or random ``block``\\ s.
+        ``random`` tokens, a regular ``grid`` at a random place, or random blocks.
     token_size
         Pixels of a token on each spatial axis.
     normalize_target

@@ -96,9 +96,7 @@ class DataConfig(Frozen):
             or len(set(axes)) != len(axes)
             or not set("YX") <= set(axes)
         ):
-            raise ValueError(
-                "must name Y and X once each, with T, C, Z or S beside them where the files have them"
-            )
+            raise ValueError("must name Y and X once each, beside them T, C, Z or S as stored")
         return axes
 
 
@@ -259,7 +257,7 @@ class PretrainConfig(Frozen):
             or not value.isprintable()
         ):
             raise ValueError(
-                'must be a plain folder name, without / \\ : * ? " < > | and not starting with a dot'
+                'must be a plain folder name, without / \\ : * ? " < > | or outer dots'
             )
         return value
 

@@ -41,11 +41,11 @@ _RULES = {
 def first_error(error: ValidationError, model: type[BaseModel]) -> ConfigError:
     """Turn the first finding into one sentence and count the others."""
     by_field: dict[str, list[ErrorDetails]] = {}
-    for found in error.errors():
-        by_field.setdefault(dotted_path(found["loc"], model), []).append(found)
+    for one in error.errors():
+        by_field.setdefault(dotted_path(one["loc"], model), []).append(one)
     # a typo explains a missing key, so unknown keys come first
     path = next(
-        (p for p, found in by_field.items() if found[0]["type"] == "extra_forbidden"),
+        (p for p, these in by_field.items() if these[0]["type"] == "extra_forbidden"),
         next(iter(by_field)),
     )
     found = by_field[path]

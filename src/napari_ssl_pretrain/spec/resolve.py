@@ -138,18 +138,9 @@ def _patch_size(
     masking = config.pretext.task == "masking"
     asked = config.data.patch_size
     if asked == "auto":
-        coarse = tuple(8 if k >= geometry.FLAT else 16 for k in spacing)
-        multiple = (
-            tuple(math.lcm(t, c) for t, c in zip(token, coarse, strict=True)) if masking else coarse
-        )
-        if math.prod(multiple) > MAX_PATCH_PIXELS:
-            multiple = token
-        small = tuple(
-            4 if k >= geometry.FLAT else m for k, m in zip(spacing, multiple, strict=True)
-        )
-        return geometry.patch_size(
-            summary.shapes, spacing, token if masking and summary.ndim == 3 else small
-        )  # noqa: PLR2004
+        small = tuple(4 if k >= geometry.FLAT else 16 for k in spacing)
+        multiple = token if masking else small
+        return geometry.patch_size(summary.shapes, spacing, multiple)
     _rank("data.patch_size", asked, summary.ndim)
     _check_patch(asked, token if masking else None)
     return asked
@@ -185,7 +176,7 @@ def _check_patch(patch: tuple[int, ...], token: tuple[int, ...] | None) -> None:
 def _backbone(asked: BackboneConfig, row: backbones.BackboneRow) -> dict[str, object]:
     found: dict[str, object] = {"name": row.name}
     if row.family == "unet":
-        chosen = {
+        chosen: dict[str, object] = {
             "features_per_stage": backbones.UNET_FEATURES[asked.size],
             "blocks_per_stage": backbones.UNET_BLOCKS[asked.size],
             "norm": "none",
@@ -202,9 +193,7 @@ def _backbone(asked: BackboneConfig, row: backbones.BackboneRow) -> dict[str, ob
         chosen = dict(zip(names, backbones.MAE_SIZES[asked.size], strict=True))
     else:
         chosen = {}
-    for name, value in chosen.items():
-        if getattr(asked, name) == "auto":
-            found[name] = value
+    found |= {name: v for name, v in chosen.items() if getattr(asked, name) == "auto"}
     _check_heads({**asked.model_dump(), **found}, row)
     return found
 
@@ -244,10 +233,9 @@ def _training(
     if steps == "auto":
         once = sum(math.prod(shape) for shape in summary.shapes) / (math.prod(patch) * batch)
         steps = int(min(max(once, 50), 500))
-    epochs = asked.epochs
-    if epochs == "auto":
-        # with a wish in minutes the time alone decides
-        epochs = MOST_EPOCHS if asked.max_minutes else max(1, round(total / steps))
+    # with a wish in minutes the time alone decides
+    planned = MOST_EPOCHS if asked.max_minutes else max(1, round(total / steps))
+    epochs = planned if asked.epochs == "auto" else asked.epochs
     mae = row.family == "mae"
     defaults: dict[str, object] = {
         "learning_rate": 1e-3 if mae else 4e-3,

@@ -132,7 +132,7 @@ def status_of(events: Iterable[ev.AnyEvent]) -> RunStatus:
 
 
 def process_lives(status: RunStatus) -> bool:
-    """Whether the process that writes the events still runs; true where this machine cannot know."""
+    """Whether the process that writes the events runs; true where this machine cannot know."""
     if status.pid is None or status.host != socket.gethostname():
         return True
     try:

@@ -1,0 +1,203 @@
+"""Images through a trained network: restored (crappify), or masked and reconstructed (masking)."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_ssl_pretrain.data.intensity import ImageIntensity, measure
+from napari_ssl_pretrain.data.survey import survey
+from napari_ssl_pretrain.data.writers import to_dtype
+from napari_ssl_pretrain.engine import images as im
+from napari_ssl_pretrain.engine.hardware import find_device, has_fast_bf16
+from napari_ssl_pretrain.engine.infer import Restorer
+from napari_ssl_pretrain.engine.load import load_network
+from napari_ssl_pretrain.engine.testing import ImageMaker
+from napari_ssl_pretrain.errors import CheckpointError, ConfigError, DataError
+from napari_ssl_pretrain.pretext import Crappify
+from napari_ssl_pretrain.spec import events as ev
+from napari_ssl_pretrain.spec.config import PretrainConfig
+from napari_ssl_pretrain.spec.resolve import ResolvedConfig, make_task
+from napari_ssl_pretrain.spec.run_dir import CHECK_KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from napari_ssl_pretrain.data.images import Image
+
+
+def predict(
+    checkpoint: Path,
+    input: str | Sequence[str] | Path,  # noqa: A002 - the command's word
+    output: Path,
+    *,
+    device: str = "auto",
+    emit: Callable[[ev.AnyEvent], None] | None = None,
+) -> list[Path]:
+    """Restore, or mask and reconstruct, every image of a folder.
+
+    Parameters
+    ----------
+    checkpoint
+        A ``.pth`` of a run.
+    input
+        A folder, a file, a glob, or a list of these.
+    output
+        Folder of the results, made if missing; never that of the images.
+    device
+        ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+    emit
+        Called with events of the progress and of each image.
+
+    Returns
+    -------
+    list of Path
+        The files that were written: ``<image>.tif`` for crappify, the five kinds
+        ``<image>_<kind>.tif`` for masking.
+
+    Raises
+    ------
+    CheckpointError
+        The checkpoint cannot be loaded, or does not fit the images.
+    ConfigError
+        The device is not there, or the output is the folder of the images.
+    DataError
+        There is no image to predict.
+    """
+    say = emit or (lambda _: None)
+    model, state = load_network(Path(checkpoint))
+    config = _config(state, checkpoint)
+    where = find_device(device)
+    paths = [str(p) for p in ([input] if isinstance(input, str | Path) else input)]
+    images = _images(paths, config, state, Path(checkpoint), say)
+    output = _output(Path(output), images)
+    precision = "bf16" if has_fast_bf16(where) else "fp32"
+    voxel_size = tuple(state["voxel_size"]) if state["voxel_size"] else None
+    task = make_task(config, voxel_size)
+    restorer = Restorer(
+        model.to(where), task, config.data.patch_size, batch_size=8, precision=precision
+    )
+    maker = ImageMaker(restorer, task, config.training.seed)
+    custom = _custom(state)
+    return _all(maker, images, lambda i: measure(i, config.data.normalization, custom), output, say)
+
+
+def _config(state: dict[str, Any], checkpoint: Path) -> ResolvedConfig:
+    try:
+        return ResolvedConfig(**state["config"])
+    except ConfigError as error:
+        raise CheckpointError(
+            checkpoint,
+            f"its configuration cannot be read ({error.subject} {error.rule})",
+            remedy="Use a checkpoint of this version.",
+        ) from None
+
+
+def _custom(state: dict[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
+    found = state.get("normalization_statistics")
+    return (np.asarray(found["mean"]), np.asarray(found["std"])) if found else None
+
+
+def _images(
+    paths: list[str],
+    config: ResolvedConfig,
+    state: dict[str, Any],
+    checkpoint: Path,
+    say: Callable[[ev.AnyEvent], None],
+) -> Sequence[Image]:
+    asked = PretrainConfig(
+        data={
+            "train": paths,
+            "ndim": config.data.ndim,
+            "channels": config.data.channels,
+            "axes": config.data.axes,
+        },
+        pretext={"task": config.pretext.task},
+    )
+    try:
+        found = survey(asked.data)
+    except (ConfigError, DataError) as error:
+        if error.subject == "data.train":
+            error = type(error)("--input", error.rule, value=error.value, remedy=error.remedy)
+        raise error from None
+    for skipped in found.skipped:
+        say(ev.Warned(message=f"{skipped.path} is skipped: {skipped.reason}"))
+    if found.in_channels != state["in_channels"]:
+        raise CheckpointError(
+            checkpoint,
+            f"was trained on {state['in_channels']} channels, the images have {found.in_channels}",
+            remedy="Use images like those of the training.",
+        )
+    return found.train
+
+
+def _output(output: Path, images: Sequence[Image]) -> Path:
+    output = output.expanduser().absolute()
+    if any(image.info.path.resolve().parent == output.resolve() for image in images):
+        raise ConfigError(
+            "--output", "is the folder of the images", value=output, remedy="Choose another folder."
+        )
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            "--output",
+            f"cannot be made ({error.strerror})",
+            value=output,
+            remedy="Choose another folder.",
+        ) from None
+    return output
+
+
+def _all(
+    maker: ImageMaker,
+    images: Sequence[Image],
+    measured: Callable[[Image], ImageIntensity],
+    output: Path,
+    say: Callable[[ev.AnyEvent], None],
+) -> list[Path]:
+    written: list[Path] = []
+    began = time.monotonic()
+    for number, image in enumerate(images):
+        left = (time.monotonic() - began) / number * (len(images) - number) if number else None
+        say(
+            ev.Progress(
+                stage="predict",
+                done=number,
+                total=len(images),
+                message=image.info.name,
+                seconds_left=left,
+            )
+        )
+        try:
+            saved = _one(maker, image, measured(image), number, output)
+        except DataError as error:
+            say(ev.Warned(message=f"{error.subject} is skipped: {error.rule}."))
+            continue
+        for event in saved:
+            say(event)
+            written.append(Path(event.path))
+    say(ev.Progress(stage="predict", done=len(images), total=len(images)))
+    return written
+
+
+def _one(
+    maker: ImageMaker, image: Image, intensity: ImageIntensity, number: int, output: Path
+) -> list[ev.ImageSaved]:
+    name = image.info.name
+    if isinstance(maker.task, Crappify):
+        frames = maker.restore(image, intensity)
+        return [im.save_image(output / f"{name}.tif", frames, image, "restored", 0)]
+    predictions, hidden = maker.reconstruct(image, intensity, number)
+    pairs = zip(predictions, hidden, strict=True)
+    checks = [
+        im.mae_check_frames(image.read(f), to_dtype(made, image.info.dtype), unseen, intensity.mean)
+        for f, (made, unseen) in enumerate(pairs)
+    ]
+    return [
+        im.save_image(output / f"{name}_{kind}.tif", [c[kind] for c in checks], image, kind, 0)
+        for kind in CHECK_KINDS
+    ]
