@@ -60,4 +60,6 @@ def random_boxes(spatial, count, seed=0):
     rng = np.random.default_rng(seed)
     for _ in range(count):
         start = [int(rng.integers(0, n)) for n in spatial]
-        yield tuple(slice(a, int(rng.integers(a + 1, n + 1))) for a, n in zip(start, spatial))
+        yield tuple(
+            slice(a, int(rng.integers(a + 1, n + 1))) for a, n in zip(start, spatial, strict=True)
+        )

@@ -53,7 +53,7 @@ def test_stored_axes_need_no_note_and_assumed_ones_do():
 def test_given_axes_settle_it():
     assert settle("???", (9, 9, 9), "tyx") == ("TYX", "")
     assert settle("ZYX", (9, 9, 9), "CYX") == ("CYX", "")
-    with pytest.raises(ConfigError, match="data.axes: YX: names 2 axes, but there are 3"):
+    with pytest.raises(ConfigError, match=r"^data\.axes: YX: names 2 axes, but there are 3"):
         settle("ZYX", (9, 9, 9), "YX")
     with pytest.raises(ConfigError, match="calls the colour samples Z"):
         settle("YXS", (9, 9, 3), "YXZ")

@@ -14,7 +14,7 @@ import tifffile
 from image_samples import pixels, sample
 
 from napari_ssl_pretrain.data.opening import open_image
-from napari_ssl_pretrain.errors import ConfigError, DataError, UserError
+from napari_ssl_pretrain.errors import ConfigError, DataError
 
 STACKS = {
     "imagej": {"imagej": True, "metadata": {"axes": "ZYX"}},
@@ -38,20 +38,19 @@ def test_truncated_stack_is_refused_wherever_it_is_cut(tmp_path, sort):
     array = sample("ZYX")
     data = encoded(array, **STACKS[sort])
     path = tmp_path / "a.tif"
-    refused = 0
+    rules = []
     cuts = [*range(8, len(data) - 1, len(data) // 60), len(data) - 1]
     for cut in cuts:
         path.write_bytes(data[:cut])
         try:
             image = open_image(path)
         except DataError as error:
-            refused += 1
-            assert "truncated" in error.rule, error
-            assert error.remedy == "Copy or export it again."
+            rules.append(error.rule)
         else:  # only bytes behind the last pixel and its tables are gone
             assert image.info.shape == array.shape
             np.testing.assert_array_equal(image.read(0)[0], array)
-    assert refused >= len(cuts) - 2
+    assert len(rules) >= len(cuts) - 2
+    assert all("is truncated" in rule for rule in rules)
 
 
 @pytest.mark.parametrize("compression", [None, "zlib"])
@@ -217,7 +216,7 @@ def test_random_damage_never_escapes(tmp_path, sort):
     }[sort]()
     rng = np.random.default_rng(len(data))
     path = tmp_path / f"a.{sort[:3]}"
-    caught = 0
+    told = []
     for _ in range(150):
         broken = np.frombuffer(data, np.uint8).copy()
         where = rng.integers(0, min(len(data), 600), rng.integers(1, 6))
@@ -228,8 +227,6 @@ def test_random_damage_never_escapes(tmp_path, sort):
             if np.prod(image.info.shape, dtype=float) < 1e7:
                 image.read(0)
         except (DataError, ConfigError) as error:
-            caught += 1
-            assert isinstance(error, UserError)
-            assert "\n" not in str(error)
-            assert str(path.name) in str(error)
-    assert caught
+            told.append(str(error))
+    assert told
+    assert all(path.name in text and "\n" not in text for text in told)

@@ -10,6 +10,7 @@ from image_samples import LENGTHS, as_frames, pixels, random_boxes, sample
 from PIL import Image as Picture
 
 from napari_ssl_pretrain.data.opening import open_image
+from napari_ssl_pretrain.data.units import MICROMETRE
 from napari_ssl_pretrain.errors import ConfigError, DataError
 
 SCALE = {"T": 1.0, "C": 1.0, "Z": 2.0, "Y": 0.5, "X": 0.25}
@@ -130,7 +131,7 @@ def test_ome_zarr(tmp_path, axes, version):
     assert image.info.name == "a"
     assert (image.info.axes, image.info.note) == (axes, "")
     assert image.info.pixel_size == {a: SCALE[a] for a in axes if a in "ZYX"}
-    assert image.info.unit == "µm"
+    assert image.info.unit == MICROMETRE
     same(image, as_frames(array, axes, image.ndim))
 
 
@@ -141,7 +142,7 @@ def test_ome_zarr_reads_only_the_chunks_of_a_box(tmp_path):
     image = open_image(path)
     box = (slice(0, 6), slice(0, 16), slice(0, 32))
     np.testing.assert_array_equal(image.read(0, box), array[None, :, :16, :32])
-    with pytest.raises(DataError, match="a.ome.zarr: cannot be decoded"):
+    with pytest.raises(DataError, match=r"a.ome.zarr: cannot be decoded"):
         image.read(0)
 
 

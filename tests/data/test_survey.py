@@ -95,7 +95,10 @@ def test_names_stay_unique_on_any_file_system(folder):
         ("void", "data.train: {0}: holds no image. Put images there: TIFF, PNG"),
         ("images/*.png", "data.train: {0}: does not exist"),
         ("bad", "data.train: {0}: none of the 2 files there can be used; a.tif is empty (0 bytes)"),
-        ("bad/a.tif", "data.train: {0}: the one file there cannot be used; a.tif is empty (0 bytes)"),
+        (
+            "bad/a.tif",
+            "data.train: {0}: the one file there cannot be used; a.tif is empty (0 bytes)",
+        ),
     ],
 )
 def test_nothing_to_train_on(folder, train, text):
@@ -132,8 +135,7 @@ def test_minority_of_channels_is_skipped(folder):
     found = look(place)
     assert (names(found.train), found.in_channels) == (["a", "b"], 1)
     assert found.skipped[0].reason == (
-        "has 3 channels where most images have 1. "
-        "Choose common ones with data.channels."
+        "has 3 channels where most images have 1. Choose common ones with data.channels."
     )
     both = look(place, channels=(0,))
     assert (names(both.train), both.in_channels) == (["a", "b", "rgb"], 1)
@@ -190,7 +192,7 @@ def test_time_is_no_depth(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", array, imagej=True, metadata={"axes": "TYX"})
     found = look(tmp_path)
     assert (found.ndim, found.train[0].frames) == (2, 12)
-    with pytest.raises(ConfigError, match="a.tif is flat"):
+    with pytest.raises(ConfigError, match=r"a.tif is flat"):
         look(tmp_path, ndim=3)
 
 

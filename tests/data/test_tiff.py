@@ -12,6 +12,7 @@ from image_samples import as_frames, pixels, random_boxes, sample
 
 from napari_ssl_pretrain.data import tiff_pixels
 from napari_ssl_pretrain.data.opening import open_image
+from napari_ssl_pretrain.data.units import MICROMETRE
 
 AXES = ["YX", "CYX", "ZYX", "ZCYX", "TYX", "YXS", "SYX", "ZYXS"]
 LAYOUTS = [
@@ -26,7 +27,19 @@ LAYOUTS = [
     {"tile": (16, 16), "bigtiff": True},
     {"compression": "packbits"},
 ]
-DTYPES = "uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64".split()
+DTYPES = [
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "float16",
+    "float32",
+    "float64",
+]
 
 
 def save(path, array, axes, **options):
@@ -176,7 +189,7 @@ def test_threads_read_what_one_reads(tmp_path):
                 "metadata": {"axes": "ZYX", "spacing": 2.5, "unit": "um"},
             },
             {"Z": 2.5, "Y": 0.5, "X": 0.25},
-            "µm",
+            MICROMETRE,
         ),
         (
             {"imagej": True, "resolution": (4, 4), "metadata": {"axes": "ZYX", "spacing": 2.5}},
@@ -196,12 +209,12 @@ def test_threads_read_what_one_reads(tmp_path):
                 },
             },
             {"Z": 2, "Y": 0.5, "X": 0.5},
-            "µm",
+            MICROMETRE,
         ),
         (
             {"resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER", "metadata": {"axes": "ZYX"}},
             {"Y": 0.5, "X": 0.5},
-            "µm",
+            MICROMETRE,
         ),
         ({"resolution": (72, 72), "resolutionunit": "INCH", "metadata": {"axes": "ZYX"}}, {}, None),
     ],

@@ -96,10 +96,10 @@ def _cut(
     patches = [n / p for n, p in zip(region.shape, patch_size, strict=True)]
     axis = max(range(len(patches)), key=lambda a: (patches[a], region.shape[a]))
     length = region.shape[axis]
-    wanted = max(math.ceil(fraction * length), min(patch_size[axis], length // 4), 1)
-    if length - wanted < 1:
+    if length == 1:
         return region, None
-    border = region.stop[axis] - wanted
+    wanted = max(math.ceil(fraction * length), min(patch_size[axis], length // 4))
+    border = region.stop[axis] - min(wanted, length - 1)
     stop = (*region.stop[:axis], border, *region.stop[axis + 1 :])
     start = (*region.start[:axis], border, *region.start[axis + 1 :])
     return replace(region, stop=stop), replace(region, start=start)
