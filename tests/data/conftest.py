@@ -1,5 +1,7 @@
 """Folders of small images."""
 
+# ruff: noqa: TID251
+
 from __future__ import annotations
 
 import pytest

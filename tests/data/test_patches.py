@@ -1,5 +1,7 @@
 """Patches: a function of their key alone, from inside their region, fast, the file's numbers."""
 
+# ruff: noqa: TID251
+
 from __future__ import annotations
 
 import time

@@ -1,5 +1,7 @@
 """Worsened copies: what they are, kept while true, remade when not, never beside the images."""
 
+# ruff: noqa: TID251
+
 from __future__ import annotations
 
 import json

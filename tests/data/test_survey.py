@@ -1,5 +1,7 @@
 """What a folder comes to: which images, which not and why, which axes, channels and size."""
 
+# ruff: noqa: TID251
+
 from __future__ import annotations
 
 import os

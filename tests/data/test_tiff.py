@@ -1,5 +1,7 @@
 """TIFF files of every sort give the numbers that tifffile gives, whole and by box."""
 
+# ruff: noqa: TID251
+
 from __future__ import annotations
 
 import tracemalloc

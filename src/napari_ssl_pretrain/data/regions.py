@@ -93,11 +93,12 @@ def split_regions(
 def _cut(
     region: Region, fraction: float, patch_size: tuple[int, ...]
 ) -> tuple[Region, Region | None]:
-    patches = [n / p for n, p in zip(region.shape, patch_size, strict=True)]
-    axis = max(range(len(patches)), key=lambda a: (patches[a], region.shape[a]))
-    length = region.shape[axis]
-    if length == 1:
+    shape = region.shape
+    axes = [axis for axis, length in enumerate(shape) if length > 1]
+    if not axes:
         return region, None
+    axis = max(axes, key=lambda a: (shape[a] / patch_size[a], shape[a]))
+    length = shape[axis]
     wanted = max(math.ceil(fraction * length), min(patch_size[axis], length // 4))
     border = region.stop[axis] - min(wanted, length - 1)
     stop = (*region.stop[:axis], border, *region.stop[axis + 1 :])
