@@ -6,6 +6,11 @@ from __future__ import annotations
 
 import pytest
 import tifffile
+from hypothesis import settings
+
+# a busy machine may take its time over a single example
+settings.register_profile("images", deadline=None)
+settings.load_profile("images")
 
 
 @pytest.fixture

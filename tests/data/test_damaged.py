@@ -73,6 +73,22 @@ def test_imagej_stack_whose_pages_are_lost_is_no_flat_image(tmp_path):
         open_image(tmp_path / "a.tif")
 
 
+def test_imagej_stack_that_lists_one_page_is_read_whole(tmp_path):
+    """ImageJ lists only the first page of stacks beyond 4 GB; the planes follow in one piece."""
+    array = sample("ZYX")
+    data = bytearray(encoded(array, imagej=True, metadata={"axes": "ZYX"}))
+    count = struct.unpack("<H", data[8:10])[0]
+    data[10 + 12 * count : 14 + 12 * count] = bytes(4)
+    (tmp_path / "a.tif").write_bytes(data)
+    image = open_image(tmp_path / "a.tif")
+    np.testing.assert_array_equal(image.read(0)[0], array)
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        end = tif.series[0].dataoffset + array.nbytes
+    (tmp_path / "a.tif").write_bytes(data[: end - 1])
+    with pytest.raises(DataError, match="is truncated"):
+        open_image(tmp_path / "a.tif")
+
+
 def test_ome_set_of_several_files_is_read_whole_once(tmp_path):
     array = sample("ZYX", Z=3)
     first = io.BytesIO()

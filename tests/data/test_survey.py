@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-import os
-import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -123,12 +122,17 @@ def test_the_field_that_is_wrong_is_named(folder, tmp_path):
         assert caught.value.subject == f"data.{field}"
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads all")
-def test_file_without_permission_is_skipped(folder):
+def test_file_without_permission_is_skipped(folder, monkeypatch):
     place = folder(a=sample("YX"), b=sample("YX"))
-    (place / "a.tif").chmod(stat.S_IWUSR)
-    found = look(place)
-    assert [s.reason for s in found.skipped] == ["may not be read. Check its permissions."]
+    plain = Path.open
+
+    def locked(self, *args, **options):
+        if self.name == "a.tif":
+            raise PermissionError(13, "Permission denied")
+        return plain(self, *args, **options)
+
+    monkeypatch.setattr(Path, "open", locked)
+    assert [s.reason for s in look(place).skipped] == ["may not be read. Check its permissions."]
 
 
 def test_minority_of_channels_is_skipped(folder):
@@ -250,6 +254,13 @@ def test_sets_have_to_fit_the_training_images(folder, tmp_path):
     assert [s.path.name for s in found.skipped] == ["rgb.tif"]
     with pytest.raises(ConfigError, match=r"^data.test: .*rgb.tif has 3 channels where most"):
         look(place, test=other / "rgb.tif")
+
+
+def test_images_named_twice_count_once(folder):
+    place = folder(a=sample("YX"), b=sample("YX"))
+    found = look([place, place / "a.tif", place / ".." / "images" / "b.tif"], test=place / "b.tif")
+    assert names(found.train) == ["a", "b"]
+    assert found.notes == ("b.tif: both in data.train and in data.test",)
 
 
 def test_headers_only(folder, monkeypatch):

@@ -18,7 +18,7 @@ class ByteCache:
     Parameters
     ----------
     limit
-        Bytes to keep; an array larger than a quarter of it is never kept.
+        Bytes to keep; a larger array is never kept.
     """
 
     def __init__(self, limit: int) -> None:
@@ -34,7 +34,7 @@ class ByteCache:
                 self._arrays.move_to_end(key)
                 return self._arrays[key]
         array = make()
-        if array.nbytes * 4 <= self.limit:
+        if array.nbytes <= self.limit:
             self._keep(key, array)
         return array
 

@@ -30,15 +30,16 @@ def find_images(field: str, given: Sequence[str]) -> list[Path]:
     ConfigError
         A path does not exist, or holds no file.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}
     for text in given:
         paths = _one(field, text)
         if not paths:
             raise ConfigError(
                 field, "holds no image", value=text, remedy=f"Put images there: {KINDS}."
             )
-        found.update(dict.fromkeys(paths))
-    return list(found)
+        for path in paths:
+            found.setdefault(path.resolve(), path)
+    return list(found.values())
 
 
 def _one(field: str, text: str) -> list[Path]:

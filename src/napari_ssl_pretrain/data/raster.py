@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from napari_ssl_pretrain.data.images import Index
 
-_DECODED = ByteCache(256 << 20)
+_DECODED = ByteCache(128 << 20)
 _NUMBERS = itertools.count()
 
 _PNG_SAMPLES = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}

@@ -114,7 +114,11 @@ def survey(config: DataConfig, *, progress: Progress | None = None) -> Survey:
         sets.get("validation", ()),
         sets.get("test", ()),
         tuple(reading.skipped),
-        (*_notes(image.info for images in sets.values() for image in images), *differing),
+        (
+            *_notes(image.info for images in sets.values() for image in images),
+            *differing,
+            *_shared(sets),
+        ),
         ndim,
         train[0].in_channels,
         train[0].info.axes,
@@ -277,6 +281,21 @@ def _notes(infos: Iterable[ImageInfo]) -> tuple[str, ...]:
         for note in filter(None, info.note.split("; ")):
             told.setdefault(note, []).append(info.path.name)
     return tuple(f"{_listed(names)}: {note}" for note, names in told.items())
+
+
+def _shared(sets: dict[str, tuple[Image, ...]]) -> tuple[str, ...]:
+    """Tell of images that are learnt from and scored on: those scores mean little."""
+    learnt = {image.info.path.resolve() for image in sets["train"]}
+    notes = []
+    for which in ("validation", "test"):
+        names = [
+            image.info.path.name
+            for image in sets.get(which, ())
+            if image.info.path.resolve() in learnt
+        ]
+        if names:
+            notes.append(f"{_listed(names)}: both in data.train and in data.{which}")
+    return tuple(notes)
 
 
 def _listed(names: list[str]) -> str:

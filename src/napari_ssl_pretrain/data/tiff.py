@@ -115,7 +115,11 @@ def _check_imagej(tif: tifffile.TiffFile) -> None:
         There are fewer planes than the description says.
     """
     planes = len(tif.pages)
-    told = int((tif.imagej_metadata or {}).get("images", 1))
+    metadata = tif.imagej_metadata or {}
+    kinds = ["frames", "slices", *(["channels"] if tif.pages.first.samplesperpixel == 1 else [])]
+    # the count of images is said not to be reliable: it only counts where nothing else does
+    told = math.prod(int(metadata.get(k, 1)) for k in kinds)
+    told = int(metadata.get("images", 1)) if told == 1 else told
     if told > planes and not tif.pages.first.is_contiguous:
         raise RefusedError(
             f"is truncated: it says that it has {told} planes and has {planes}",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_ssl_pretrain.data.images import Index
 
 _SEPARATE = 2
-_SEGMENTS = ByteCache(256 << 20)
+_SEGMENTS = ByteCache(128 << 20)
 _NUMBERS = itertools.count()
 
 
