@@ -54,10 +54,8 @@ def read_header(path: Path) -> Header:
     if end > size:
         refuse_truncated(end, size)
     with open_tiff(path) as tif:
-        _check_imagej(tif)
-        if not tif.series:
-            raise RefusedError("holds no image", "Remove it.")
-        series: Any = tif.series[0]
+        _check_imagej(tif, size)
+        series = _first_series(tif)
         check_dtype(np.dtype(series.dtype))
         stored, shape = _axes(tif, series)
         check_shape(shape)
@@ -66,6 +64,26 @@ def read_header(path: Path) -> Header:
         dtype = np.dtype(series.dtype).newbyteorder("=")
         notes = _notes(tif, series.keyframe, stored)
         return Header(stored, shape, dtype, TiffPixels(path, shape), sizes, unit, notes)
+
+
+def _first_series(tif: tifffile.TiffFile) -> Any:
+    """Return the first series.
+
+    Raises
+    ------
+    RefusedError
+        There is none, or planes that the description counts are missing.
+    """
+    try:
+        found = tif.series
+    except IndexError:
+        raise RefusedError(
+            "is truncated: planes that its description counts are missing",
+            "Copy or export it again.",
+        ) from None
+    if not found:
+        raise RefusedError("holds no image", "Remove it.")
+    return found[0]
 
 
 def _axes(tif: tifffile.TiffFile, series: Any) -> tuple[str, tuple[int, ...]]:
@@ -106,7 +124,7 @@ def _notes(tif: tifffile.TiffFile, page: Any, stored: str) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _check_imagej(tif: tifffile.TiffFile) -> None:
+def _check_imagej(tif: tifffile.TiffFile, size: int) -> None:
     """Refuse a stack of ImageJ whose planes are neither listed nor in one piece.
 
     Raises
@@ -114,13 +132,20 @@ def _check_imagej(tif: tifffile.TiffFile) -> None:
     RefusedError
         There are fewer planes than the description says.
     """
+    page = tif.pages.first
     planes = len(tif.pages)
     metadata = tif.imagej_metadata or {}
-    kinds = ["frames", "slices", *(["channels"] if tif.pages.first.samplesperpixel == 1 else [])]
+    kinds = ["frames", "slices", *(["channels"] if page.samplesperpixel == 1 else [])]
     # the count of images is said not to be reliable: it only counts where nothing else does
     told = math.prod(int(metadata.get(k, 1)) for k in kinds)
     told = int(metadata.get("images", 1)) if told == 1 else told
-    if told > planes and not tif.pages.first.is_contiguous:
+    if told <= planes:
+        return
+    if page.is_contiguous:
+        needed = page.dataoffsets[0] + told * page.nbytes
+        if needed > size:
+            refuse_truncated(needed, size)
+    else:
         raise RefusedError(
             f"is truncated: it says that it has {told} planes and has {planes}",
             "Copy or export it again.",
@@ -141,7 +166,8 @@ def _check_complete(series: Any, size: int) -> None:
             refuse_truncated(series.dataoffset + series.nbytes, size)
     elif any(part is None for part in series.pages):
         raise RefusedError(
-            "is the first of several files, of which some are missing", "Copy the whole set again."
+            "lacks planes, or is the first of several files, of which some are missing",
+            "Copy or export it again, with all its files.",
         )
     elif len(page.dataoffsets) < math.prod(page.chunked):
         raise RefusedError(
