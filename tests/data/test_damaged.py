@@ -70,7 +70,7 @@ def test_stack_whose_pages_are_lost_is_no_flat_image(tmp_path, sort):
     count = struct.unpack("<H", data[8:10])[0]
     data[10 + 12 * count : 14 + 12 * count] = bytes(4)
     (tmp_path / "a.tif").write_bytes(data)
-    with pytest.raises(DataError, match="planes and has 1|lacks planes|planes .* are missing"):
+    with pytest.raises(DataError, match=r"6 planes and has 1|truncated and lacks planes"):
         open_image(tmp_path / "a.tif")
 
 

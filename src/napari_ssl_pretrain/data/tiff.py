@@ -55,7 +55,9 @@ def read_header(path: Path) -> Header:
         refuse_truncated(end, size)
     with open_tiff(path) as tif:
         _check_imagej(tif, size)
-        series = _first_series(tif)
+        if not tif.series:
+            raise RefusedError("holds no image", "Remove it.")
+        series: Any = tif.series[0]
         check_dtype(np.dtype(series.dtype))
         stored, shape = _axes(tif, series)
         check_shape(shape)
@@ -66,24 +68,12 @@ def read_header(path: Path) -> Header:
         return Header(stored, shape, dtype, TiffPixels(path, shape), sizes, unit, notes)
 
 
-def _first_series(tif: tifffile.TiffFile) -> Any:
-    """Return the first series.
-
-    Raises
-    ------
-    RefusedError
-        There is none, or planes that the description counts are missing.
-    """
+def _has_all_pages(series: Any) -> bool:
+    """Return whether every plane of a series has its page."""
     try:
-        found = tif.series
-    except IndexError:
-        raise RefusedError(
-            "is truncated: planes that its description counts are missing",
-            "Copy or export it again.",
-        ) from None
-    if not found:
-        raise RefusedError("holds no image", "Remove it.")
-    return found[0]
+        return all(page is not None for page in series.pages)
+    except IndexError:  # fewer pages than the description of the file says
+        return False
 
 
 def _axes(tif: tifffile.TiffFile, series: Any) -> tuple[str, tuple[int, ...]]:
@@ -164,9 +154,9 @@ def _check_complete(series: Any, size: int) -> None:
     if series.dataoffset is not None:
         if series.dataoffset + series.nbytes > size:
             refuse_truncated(series.dataoffset + series.nbytes, size)
-    elif any(part is None for part in series.pages):
+    elif not _has_all_pages(series):
         raise RefusedError(
-            "lacks planes, or is the first of several files, of which some are missing",
+            "is truncated and lacks planes, or is the first of several files, of which some are missing",
             "Copy or export it again, with all its files.",
         )
     elif len(page.dataoffsets) < math.prod(page.chunked):
