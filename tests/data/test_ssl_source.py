@@ -13,6 +13,7 @@ import tifffile
 from image_samples import pixels, sample
 from skimage.transform import resize
 
+from napari_ssl_pretrain.data import ssl_source
 from napari_ssl_pretrain.data.opening import open_image
 from napari_ssl_pretrain.data.ssl_source import RECORD, prepare_ssl_source
 from napari_ssl_pretrain.data.survey import survey
@@ -163,6 +164,24 @@ def test_interrupted_preparation_keeps_what_is_done(folder, tmp_path):
     paths = prepare_ssl_source(images_of(place), TASK, tmp_path / "s", 0)
     assert stamps(paths)[:1] == before
     assert len(paths) == 2
+
+
+def test_death_at_any_image_leaves_no_false_copy(folder, tmp_path, monkeypatch):
+    """Other parameters, killed after the first image: what the record calls true is true."""
+    images = images_of(folder(a=sample("YX"), b=sample("YX")))
+    prepare_ssl_source(images, TASK, tmp_path / "s", 0)
+    true = [p.read_bytes() for p in sorted((tmp_path / "s").glob("*.tif"))]
+
+    def die(*_):
+        monkeypatch.setattr(ssl_source._Record, "save", lambda _: None)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ssl_source._Record, "add", die)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_ssl_source(images, TASK, tmp_path / "s", 1)
+    monkeypatch.undo()
+    paths = prepare_ssl_source(images, TASK, tmp_path / "s", 0)
+    assert [p.read_bytes() for p in paths] == true
 
 
 def test_images_are_never_written_beside(folder):

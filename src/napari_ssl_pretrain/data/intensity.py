@@ -21,6 +21,7 @@ PERCENTILES = (1.0, 99.8)
 
 _SAMPLE = 1 << 24
 _BLOCK_BYTES = 1 << 26
+_PART = 1 << 18
 _SMALLEST = 1e-12
 
 
@@ -250,9 +251,13 @@ def _finite_values(values: np.ndarray) -> np.ndarray:
 
 def _squares(values: np.ndarray, mean: float) -> float:
     """Return the sum of squared deviations in double precision."""
-    centred = values.astype(np.float64)
-    centred -= mean
-    return float(np.dot(centred, centred))
+    centred = (np.subtract(part, mean, dtype=np.float64) for part in _parts(values))
+    return sum(float(np.square(part, out=part).sum()) for part in centred)
+
+
+def _parts(values: np.ndarray) -> Iterator[np.ndarray]:
+    """Cut flat values into parts whose copies in double precision stay in the cache."""
+    return (values[start : start + _PART] for start in range(0, values.size, _PART))
 
 
 class _Ranks:
@@ -271,8 +276,9 @@ class _Ranks:
         """Take in the pixels of one block, ``C *spatial``."""
         for channel, values in enumerate(block):
             if self._counted:
-                shifted = values.ravel().astype(np.int64) - self._lowest
-                self._counts[channel] += np.bincount(shifted, minlength=self._bins)
+                for part in _parts(values.ravel()):
+                    shifted = part.astype(np.int64) - self._lowest
+                    self._counts[channel] += np.bincount(shifted, minlength=self._bins)
             else:
                 self._kept[channel].append(_finite_values(values.ravel()[:: self._step]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 RECORD = "ssl_source.json"
 _VERSION = 1
+_SECONDS = 2.0
 
 
 def prepare_ssl_source(
@@ -60,26 +62,19 @@ def prepare_ssl_source(
     folder = Path(folder)
     _check_apart(images, folder)
     made_with = {"version": _VERSION, "seed": seed, "task": task.model_dump(mode="json")}
-    known = _known(folder, made_with)
-    copies: dict[str, Any] = {}
-    paths = []
-    for number, image in enumerate(images, start=1):
-        name = f"{image.info.name}.tif"
-        source = fingerprint(image)
-        if known.get(name) != source or not (folder / name).is_file():
-            (folder / name).unlink(missing_ok=True)
-            write_image(folder / name, worsened_frames(image, task, seed), image)
-        copies[name] = source
-        paths.append(folder / name)
-        # others of an earlier preparation stay known until all are done
-        record = made_with | {"copies": known | copies}
-        write_text(folder / RECORD, json.dumps(record, indent=1))
-        if progress is not None:
-            progress(number, len(images))
-    for stale in set(known) - set(copies):
-        (folder / stale).unlink(missing_ok=True)
-    write_text(folder / RECORD, json.dumps(made_with | {"copies": copies}, indent=1))
-    return paths
+    record = _Record(folder, made_with)
+    try:
+        for number, image in enumerate(images, start=1):
+            path, source = folder / f"{image.info.name}.tif", fingerprint(image)
+            if not record.holds(path.name, source):
+                write_image(path, worsened_frames(image, task, seed), image)
+            record.add(path.name, source)
+            if progress is not None:
+                progress(number, len(images))
+    finally:
+        record.save()
+    record.drop_others()
+    return [folder / f"{image.info.name}.tif" for image in images]
 
 
 def worsened_frames(image: Image, task: Crappify, seed: int) -> list[np.ndarray]:
@@ -130,12 +125,51 @@ def _known(folder: Path, made_with: dict[str, Any]) -> dict[str, Any]:
     """Return the copies that were made in the same way; none where anything differs."""
     try:
         record = json.loads((folder / RECORD).read_text("utf-8"))
-        same = all(
-            record.get(key) == value for key, value in json.loads(json.dumps(made_with)).items()
-        )
+        wanted = json.loads(json.dumps(made_with))
+        same = all(record.get(key) == value for key, value in wanted.items())
         return dict(record["copies"]) if same else {}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}
+
+
+class _Record:
+    """What the copies in a folder were made from and how, kept beside them."""
+
+    def __init__(self, folder: Path, made_with: dict[str, Any]) -> None:
+        self.folder = folder
+        self.made_with = made_with
+        self.known = _known(folder, made_with)
+        self.copies: dict[str, Any] = {}
+        # from here on the copies of other parameters are true no more, whatever happens
+        self.save()
+
+    def holds(self, name: str, source: dict[str, Any]) -> bool:
+        """Return whether a copy is there and true; one that is not is forgotten."""
+        if self.known.get(name) == source and (self.folder / name).is_file():
+            return True
+        if self.known.pop(name, None) is not None:
+            # a process that dies while it works must not leave the old copy as a true one
+            self.save()
+        return False
+
+    def add(self, name: str, source: dict[str, Any]) -> None:
+        """Note a copy; writing that down now and then is enough."""
+        self.copies[name] = source
+        if time.monotonic() - self.saved > _SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """Write the record; others of an earlier preparation stay known until all are done."""
+        told = self.made_with | {"copies": self.known | self.copies}
+        write_text(self.folder / RECORD, json.dumps(told, indent=1))
+        self.saved = time.monotonic()
+
+    def drop_others(self) -> None:
+        """Remove the copies of images that are no longer there."""
+        for stale in set(self.known) - set(self.copies):
+            (self.folder / stale).unlink(missing_ok=True)
+        self.known = {}
+        self.save()
 
 
 def _check_apart(images: Sequence[Image], folder: Path) -> None:

@@ -156,7 +156,8 @@ def _check_complete(series: Any, size: int) -> None:
             refuse_truncated(series.dataoffset + series.nbytes, size)
     elif not _has_all_pages(series):
         raise RefusedError(
-            "is truncated and lacks planes, or is the first of several files, of which some are missing",
+            "is truncated and lacks planes, or is the first of several files, of which some "
+            "are missing",
             "Copy or export it again, with all its files.",
         )
     elif len(page.dataoffsets) < math.prod(page.chunked):
