@@ -1,6 +1,7 @@
 """Stands in for a real run: says and writes what one does, in a second instead of minutes.
 
-The name of the job says how it ends: ``crash…`` is killed, ``usage…`` is refused.
+The name of the job says how it ends: ``crash…`` is killed, ``usage…`` is refused;
+``slow…`` takes its time.
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ class Fake:
     def go(self) -> None:
         self.begin()
         while self.step < STEPS:
-            time.sleep(PAUSE)
+            time.sleep(5 * PAUSE if self.config.name.startswith("slow") else PAUSE)
             self.one_step()
             if self.config.name.startswith("crash") and self.step > 20:
                 sys.stdout.write("Traceback: gone\n")

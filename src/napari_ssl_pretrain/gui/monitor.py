@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import html
+import time
 from typing import TYPE_CHECKING, Any
 
 from napari.utils import progress as activity
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QObject, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QLabel, QPlainTextEdit, QVBoxLayout, QWidget
 
 from napari_ssl_pretrain.gui.plot import LossPlot
@@ -21,20 +22,21 @@ if TYPE_CHECKING:
     from napari_ssl_pretrain.spec.status import RunStatus
 
 MAX_LINES = 300
+ACTIVITY_SECONDS = 0.5
 
 
-class Activity(QObject):
+class Activity:
     """The run's bar in napari's own activity dock."""
 
     def __init__(self) -> None:
-        super().__init__()
         self._bar: Any = None
+        self._shown = 0.0
 
     def show(self, status: RunStatus, name: str) -> None:
-        """Move the bar to where a run stands."""
-        if status.ended:
-            self.close()
+        """Move the bar to where a run stands, twice a second at most."""
+        if not status.steps or time.monotonic() - self._shown < ACTIVITY_SECONDS:
             return
+        self._shown = time.monotonic()
         if self._bar is None:
             self._bar = activity(total=status.steps, desc=name, leave=False, mininterval=1)
         if self._bar.total != status.steps:

@@ -74,7 +74,7 @@ class LossPlot(QWidget):
         self._timer.setSingleShot(True)
         self._timer.setInterval(REDRAW_MS)
         self._timer.timeout.connect(self.redraw)
-        self._plot: Any = pg.PlotWidget(background=None)
+        self._plot: Any = pg.PlotWidget(background=None, enableMenu=False)
         self._legend: Any = self._plot.addLegend(offset=(-8, 4))
         self._lines = self._furnish()
         self.set_color(color)
@@ -85,7 +85,7 @@ class LossPlot(QWidget):
 
     def _furnish(self) -> tuple[Any, Any]:
         item = self._plot.getPlotItem()
-        item.setMenuEnabled(False)
+        item.ctrlMenu.setParent(self._plot)  # else it outlives the dock as a window of its own
         item.hideButtons()
         item.setMouseEnabled(x=False, y=False)
         for side, text in (("bottom", "step"), ("left", "loss")):

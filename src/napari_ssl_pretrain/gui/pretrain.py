@@ -25,7 +25,7 @@ from napari_ssl_pretrain.gui.preview import Preview
 from napari_ssl_pretrain.gui.problem import Problem
 from napari_ssl_pretrain.gui.result_layers import image_pieces
 from napari_ssl_pretrain.gui.results import MAX_IMAGES, Opened, ResultReader, open_picture
-from napari_ssl_pretrain.gui.run_control import RunControl
+from napari_ssl_pretrain.gui.run_control import RunControl, Shown
 from napari_ssl_pretrain.gui.status import StatusLine
 from napari_ssl_pretrain.spec.config import PretextConfig, PretrainConfig
 from napari_ssl_pretrain.spec.run_dir import RunDir
@@ -74,10 +74,11 @@ class Pretrain(QWidget):
         self.form.set_fields(remember.load("form"))
         self.table = CheckTable()
         self.monitor = Monitor(self.viewer)
-        self.preview = Preview(self.viewer, self._preview_settings)
+        self.preview = Preview(self.viewer, self._preview_settings, self)
         self.status = StatusLine()
         self.progress = QProgressBar()
-        self.control = RunControl(self.viewer, self._crew, self.status, self.progress, self.monitor)
+        shown = Shown(self.status, self.progress)
+        self.control = RunControl(self.viewer, self._crew, self.monitor, shown)
         self.buttons: dict[str, PushButton] = {}
         self._lay_out()
         self._connect()
@@ -140,9 +141,13 @@ class Pretrain(QWidget):
         self.control.problem.connect(self._show_error)
         self.control.layer_saved.connect(self._on_layer_saved)
         self.control.config_found.connect(self.setValue)
-        self.destroyed.connect(
-            partial(_part, self._crew, self.preview, self.control, self.monitor.close_links)
+        ends = (
+            self._crew.dismiss,
+            self.preview.close,
+            self.control.activity.close,
+            self.monitor.close_links,
         )
+        self.destroyed.connect(partial(_part, ends))
 
     def value(self) -> PretrainConfig:
         """Return the configuration that the form shows; raises ``ConfigError`` if it is wrong."""
@@ -344,9 +349,7 @@ def open_first(entry: str, axes: str) -> Opened | Problem:
         return Problem(error)
 
 
-def _part(crew: Crew, preview: Preview, control: RunControl, unlink: Callable[[], None]) -> None:
+def _part(ends: tuple[Callable[[], None], ...], *_: object) -> None:
     """Leave the run alone, and let go of the viewer."""
-    crew.dismiss()
-    preview.close()
-    control.activity.close()
-    unlink()
+    for end in ends:
+        end()

@@ -36,18 +36,20 @@ class Preview(QObject):
     settings
         Returns the pretext settings and ``data.ndim`` of the form; raises ``UserError`` where
         they are wrong.
+    parent
+        The dock, with which this ends.
     """
 
     failed = Signal(object)
     drawn = Signal(str)
 
-    def __init__(self, viewer: ViewerModel, settings: Settings) -> None:
-        super().__init__()
+    def __init__(self, viewer: ViewerModel, settings: Settings, parent: QObject) -> None:
+        super().__init__(parent)
         self.viewer, self._settings = viewer, settings
         self._painter = Painter()
         self._host: ImageLayer | None = None
         self._middle: tuple[int, ...] = ()
-        self._busy = self._again = False
+        self._busy = self._again = self._failed = False
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(DEBOUNCE_MS)
@@ -56,8 +58,9 @@ class Preview(QObject):
 
     @property
     def live(self) -> bool:
-        """Whether a preview layer follows the form."""
-        return self._host in self.viewer.layers and self._layer() is not None
+        """Whether a preview layer follows the form, or would if the form were right."""
+        there = self._failed or self._layer() is not None
+        return self._host in self.viewer.layers and there
 
     def begin(self, layer: ImageLayer) -> None:
         """Draw on a layer, around the middle of the view."""
@@ -72,8 +75,7 @@ class Preview(QObject):
         self._host = None
 
     def close(self) -> None:
-        """Stop listening to the viewer."""
-        self._timer.stop()
+        """Stop listening to the viewer; the timer has ended with the dock."""
         self._host = None
         self.viewer.dims.events.current_step.disconnect(self._on_step)
 
@@ -97,6 +99,7 @@ class Preview(QObject):
         try:
             pretext, ndim = self._settings()
         except UserError as error:
+            self._failed = True
             self.failed.emit(error)
             return
         request = Request(describe(self._host), self._place(self._host), pretext, ndim)
@@ -120,6 +123,7 @@ class Preview(QObject):
             self._draw()
 
     def _on_drawn(self, found: Drawn | Problem) -> None:
+        self._failed = isinstance(found, Problem)
         if isinstance(found, Problem):
             self.failed.emit(found.error)
             return

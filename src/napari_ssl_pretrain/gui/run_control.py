@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
@@ -33,6 +33,13 @@ if TYPE_CHECKING:
 FULL = 1000
 
 
+class Shown(NamedTuple):
+    """Where a run is shown in short."""
+
+    status: StatusLine
+    progress: QProgressBar
+
+
 class RunControl(QObject):
     """Starts, finds, watches and stops one run at a time.
 
@@ -42,8 +49,10 @@ class RunControl(QObject):
         Where results go.
     crew
         Who does the waiting.
-    status, progress, monitor
-        Where the run is shown.
+    monitor
+        Where the run is shown at length; this ends with it.
+    shown
+        The status line and the bar.
     """
 
     changed = Signal()
@@ -51,14 +60,13 @@ class RunControl(QObject):
     layer_saved = Signal(str, str)
     config_found = Signal(object)
 
-    def __init__(
-        self, viewer: Any, crew: Crew, status: StatusLine, progress: QProgressBar, monitor: Monitor
-    ) -> None:
-        super().__init__()
+    def __init__(self, viewer: Any, crew: Crew, monitor: Monitor, shown: Shown) -> None:
+        super().__init__(monitor)
         self.results = ResultLayers(viewer)
         self.activity = Activity()
         self.handle: runner.RunHandle | None = None
-        self._crew, self._status, self._progress, self._monitor = crew, status, progress, monitor
+        self._crew, self._monitor = crew, monitor
+        self._status, self._progress = shown
         self._starting = self._stop_wanted = self._found = self._saved = False
 
     @property
@@ -158,9 +166,10 @@ class RunControl(QObject):
             self.results.show(result, handle.run)
         if news.events and not news.status.ended:
             self._show_progress(news.status)
-            self.activity.show(news.status, handle.run.run_name)
             if not self._stop_wanted:
                 self._status.say(status_line(news.status, handle.run, remote=handle.remote))
+            # last, for napari's bar handles waiting events inside: the run's end may be among them
+            self.activity.show(news.status, handle.run.run_name)
 
     def _tell_config(self, event: ev.ProcessStarted) -> None:
         try:

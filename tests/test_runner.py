@@ -1,0 +1,197 @@
+"""The door: starting, watching, stopping and finding runs, with a stand-in for the real process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_ssl_pretrain import runner
+from napari_ssl_pretrain.data.writers import write_array
+from napari_ssl_pretrain.errors import ConfigError
+from napari_ssl_pretrain.spec import events as ev
+from napari_ssl_pretrain.spec.config import PretrainConfig
+from napari_ssl_pretrain.spec.run_dir import RunDir
+
+FAKE = [sys.executable, str(Path(__file__).parent / "gui" / "fake_run.py")]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> PretrainConfig:
+    folder = tmp_path / "images"
+    write_array(folder / "a.tif", np.arange(64 * 64, dtype=np.uint16).reshape(64, 64), "YX")
+    return PretrainConfig(
+        name="job",
+        result_dir=str(tmp_path / "results"),
+        data={"train": str(folder)},
+        pretext={"task": "crappify"},
+    )
+
+
+def follow(handle: runner.RunHandle, until: str = "", seconds: float = 20) -> list[ev.AnyEvent]:
+    
+    events: list[ev.AnyEvent] = []
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        events += handle.poll()
+        if handle.ended or any(e.kind == until for e in events):
+            return events
+        time.sleep(0.02)
+    raise AssertionError(f"nothing after {seconds} s; the last was {events[-1:]}")
+
+
+def run_of(config: PretrainConfig) -> RunDir:
+    return RunDir(Path(config.result_dir), config.name, config.run_id)
+
+
+def started(run: RunDir, *, pid: int, host: str) -> None:
+    run.results.mkdir(parents=True)
+    event = ev.ProcessStarted(pid=pid, host=host, config="")
+    run.events.write_text(event.to_line())
+
+
+def test_a_run_is_watched_from_its_first_word_to_its_last(config: PretrainConfig) -> None:
+    events = follow(runner.start(config, command=FAKE))
+    assert events[0].kind == "process_started"
+    assert events[-1].kind == "run_finished"
+    assert [e.kind for e in events].count("run_finished") == 1
+    assert events[-1].state == "finished"
+
+
+def test_starting_is_quick_and_leaves_no_configuration_behind(config: PretrainConfig) -> None:
+    before = time.monotonic()
+    handle = runner.start(config, command=FAKE)
+    assert time.monotonic() - before < 0.5
+    config_file = handle._config_file
+    follow(handle)
+    assert config_file is not None
+    assert not config_file.exists()
+
+
+def test_stop_then_resume(config: PretrainConfig) -> None:
+    handle = runner.start(config, command=FAKE)
+    follow(handle, until="step_finished")
+    handle.request_stop()
+    assert follow(handle)[-1].state == "stopped"
+
+    again = runner.start(config, resume=True, command=FAKE)
+    events = follow(again)
+    assert [e.kind for e in events].count("process_started") == 2, "the history comes first"
+    assert again.status.state == "finished"
+    assert again.status.step == again.status.steps
+
+
+def test_a_wish_to_stop_that_comes_too_early_is_repeated(config: PretrainConfig) -> None:
+    handle = runner.start(config, command=FAKE)
+    handle.request_stop()
+    events = follow(handle)
+    assert events[-1].state == "stopped"
+
+
+def test_a_killed_run_is_noticed_and_said_once(config: PretrainConfig) -> None:
+    handle = runner.start(config.replace(name="crash"), command=FAKE)
+    events = follow(handle)
+    last = events[-1]
+    assert (last.state, last.reason) == ("failed", "killed")
+    assert last.message == "process ended with code -9; see run.log"
+    assert handle.poll() == []
+    found = runner.attach(handle.run)
+    assert [e.kind for e in found.poll()].count("run_finished") == 1
+
+
+def test_a_refusal_is_told_in_the_words_of_the_command_line(config: PretrainConfig) -> None:
+    handle = runner.start(config.replace(name="usage"), command=FAKE)
+    last = follow(handle)[-1]
+    assert last.message == "compute.device: cuda: is not on this machine. Available: cpu."
+    assert not run_of(config.replace(name="usage")).job.exists(), "nothing is left behind"
+
+
+def test_a_run_that_is_found_is_followed_and_stopped(config: PretrainConfig) -> None:
+    mine = runner.start(config, command=FAKE)
+    follow(mine, until="step_finished")
+    assert runner.find_running(Path(config.result_dir)) == [mine.run]
+    other = runner.attach(mine.run)
+    events = follow(other, until="step_finished")
+    assert events[0].kind == "process_started"
+    other.request_stop()
+    assert follow(other)[-1].state == "stopped"
+    follow(mine)
+    assert runner.find_running(Path(config.result_dir)) == []
+
+
+def test_a_run_under_way_is_not_started_again(config: PretrainConfig) -> None:
+    handle = runner.start(config, command=FAKE)
+    follow(handle, until="step_finished")
+    with pytest.raises(ConfigError, match="is running already"):
+        runner.start(config, command=FAKE)
+    handle.kill()
+    follow(handle)
+
+
+def test_a_found_run_whose_process_is_gone_gets_its_last_word(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    run = RunDir(tmp_path, "job", 1)
+    started(run, pid=process.pid, host=socket.gethostname())
+    with run.events.open("a") as file:
+        file.write('{"kind": "step_fin')  # torn by the death
+    events = runner.attach(run).poll()
+    assert [e.kind for e in events] == ["process_started", "run_finished"]
+    again = runner.attach(run).poll()
+    assert [e.kind for e in again] == ["process_started", "run_finished"], "written down"
+
+
+def test_a_run_of_another_machine_is_never_declared_dead(tmp_path: Path) -> None:
+    run = RunDir(tmp_path, "job", 1)
+    started(run, pid=1, host="elsewhere")
+    handle = runner.attach(run)
+    handle.poll()
+    assert handle.remote
+    assert not handle.ended
+    assert not handle.kill()
+    assert handle.status.last_seen is not None
+
+
+def test_a_torn_line_waits_for_its_end(tmp_path: Path) -> None:
+    run = RunDir(tmp_path, "job", 1)
+    started(run, pid=os.getpid(), host=socket.gethostname())
+    handle = runner.attach(run)
+    assert len(handle.poll()) == 1
+    line = ev.Warned(message="grüß Gott").to_line().encode()
+    with run.events.open("ab") as file:
+        file.write(line[:20])
+        file.flush()
+        assert handle.poll() == []
+        file.write(line[20:])
+    assert [e.message for e in handle.poll() if e.kind == "warned"] == ["grüß Gott"]
+
+
+def test_a_folder_that_cannot_be_written_is_told(config: PretrainConfig, tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(ConfigError, match="result_dir"):
+        runner.start(config.replace(result_dir=str(blocked)), command=FAKE)
+
+
+def test_a_long_history_is_thinned_but_keeps_its_last_step_and_all_else() -> None:
+    steps = [b'{"kind": "step_finished", "step": %d}' % i for i in range(30_000)]
+    lines = [*steps[:100], b'{"kind": "warned"}', *steps[100:]]
+    kept = runner.thin(lines)
+    assert len(kept) <= runner.MAX_STEPS_READ + 1
+    assert kept[-1] == steps[-1]
+    assert b'{"kind": "warned"}' in kept
+
+
+def test_a_run_begun_anew_forgets_what_was_there(config: PretrainConfig) -> None:
+    run = run_of(config)
+    run.results.mkdir(parents=True)
+    old = ev.RunFinished(time=time.time() - 60, state="finished", reason="done")
+    run.events.write_text(old.to_line())
+    handle = runner.start(config, overwrite=True, command=FAKE)
+    assert follow(handle)[0].kind == "process_started"
