@@ -21,6 +21,7 @@ STAGES = {
     "predict": "Predicting",
 }
 SECONDS_BETWEEN_LINES = 10.0
+MOST_SECONDS_BETWEEN_LINES = 60.0
 OPEN_STEPS = 1_000_000
 """So many steps are no plan: they stand there until the minutes given are turned into steps."""
 SKIPPED_SHOWN = 5
@@ -69,10 +70,10 @@ class Silent:
 
 
 class PlainReport:
-    """Few plain lines: every epoch's end, and a sign of life every ten seconds at most."""
+    """Few plain lines: a sign of life every ten seconds, then more rarely."""
 
     def __init__(self) -> None:
-        self._last_line = time.monotonic()
+        self._began = self._last_line = time.monotonic()
         self._loss: float | None = None
 
     def __call__(self, event: AnyEvent) -> None:
@@ -90,7 +91,9 @@ class PlainReport:
         """Do nothing."""
 
     def _due(self) -> bool:
-        return time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES
+        now = time.monotonic()
+        gap = min(max(SECONDS_BETWEEN_LINES, (now - self._began) / 10), MOST_SECONDS_BETWEEN_LINES)
+        return now - self._last_line >= gap
 
     def _data_checked(self, event: ev.DataChecked) -> None:
         for line in data_lines(event):
