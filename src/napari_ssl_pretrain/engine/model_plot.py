@@ -202,7 +202,7 @@ def _draw_box(axes: Axes, box: Box, place: Place) -> None:
             color=colour,
             fontsize=8,
             zorder=3,
-            **style,
+            **style,  # type: ignore[arg-type]
         )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from napari_ssl_pretrain.pretext.base import (
     Intensity,
     PretextBatch,
     RandomSource,
+    apply_along,
     as_like,
 )
 
@@ -117,12 +119,10 @@ class Masking(Frozen):
         target = intensity.normalize(images)
         xp = array_namespace(target)
         scored = xp.astype(self.to_pixels(hidden), target.dtype)
-        base = fill_mean(target, scored)
+        seen = base = fill_smooth(target, scored, self.token_size)
         if self.normalize_target:
             target, base = self.standardize_tokens(target), base * 0
-        return PretextBatch(
-            fill_mean(intensity.normalize(images), scored), target, base, scored, hidden
-        )
+        return PretextBatch(seen, target, base, scored, hidden)
 
     def standardize_tokens(self, images: Array) -> Array:
         """Bring each token of ``B C *spatial`` to zero mean and unit variance."""
@@ -146,3 +146,48 @@ def fill_mean(images: Array, hidden: Array) -> Array:
     count = count[(slice(None), slice(None)) + (slice(0, 1),) * len(axes)]
     mean = xp.sum(images * visible, axis=axes, keepdims=True) / count
     return images * visible + mean * hidden
+
+
+SCALES = (4.0, 1.0, 0.5, 0.3)
+"""Widths of the Gaussians of :func:`fill_smooth`, in tokens, coarse to fine."""
+
+TRUST = 0.02
+"""How much visible weight a finer scale needs to overrule the coarser one."""
+
+
+def fill_smooth(images: Array, hidden: Array, token_size: tuple[int, ...]) -> Array:
+    """Interpolate smoothly from the visible pixels of each sample and channel.
+
+    Normalised convolution (Knutsson & Westin 1993, doi:10.1109/CVPR.1993.341081) at several
+    scales, each a correction of the coarser one. Networks see this image and learn what is to
+    be added to it, so that they begin at a smooth interpolation.
+
+    Parameters
+    ----------
+    images
+        ``B C *spatial``; hidden pixels are never read.
+    hidden
+        ``B 1 *spatial``, 1.0 where hidden and 0.0 elsewhere.
+    token_size
+        Pixels of a token on each axis, which set the scales.
+    """
+    visible = 1 - hidden
+    known = images * visible
+    guess = fill_mean(images, hidden)
+    for scale in SCALES:
+        values, weight = known, visible
+        for offset, token in enumerate(reversed(token_size), start=1):
+            blur = gaussian_matrix(images.shape[-offset], max(0.3, scale * token))
+            values, weight = (apply_along(blur, x, -offset) for x in (values, weight))
+        trust = TRUST if scale < SCALES[0] else 1e-6
+        guess = (values + trust * guess) / (weight + trust)
+    return known + guess * hidden
+
+
+@lru_cache(maxsize=256)
+def gaussian_matrix(size: int, sigma: float) -> np.ndarray:
+    """Return the matrix (size by size) of a Gaussian blur, not normalised at the borders."""
+    distance = np.arange(size)[:, None] - np.arange(size)[None]
+    weights = np.exp(-0.5 * (distance / sigma) ** 2) / (sigma * math.sqrt(2 * math.pi))
+    matrix: np.ndarray = weights.astype(np.float32)
+    return matrix

@@ -47,11 +47,11 @@ BACKBONES: dict[str, BackboneRow] = {
     )
 }
 
-AUTO_BACKBONE: dict[Task, str] = {"crappify": "residual_unet", "masking": "mae_vit"}
+AUTO_BACKBONE: dict[Task, str] = {"crappify": "residual_unet", "masking": "residual_unet"}
 
 UNET_FEATURES: dict[str, tuple[int, ...]] = {
     "tiny": (16, 32, 64, 128),
-    "small": (16, 32, 64, 128, 256),
+    "small": (16, 32, 64, 160, 320),
     "base": (32, 64, 128, 256, 320),
     "large": (64, 128, 256, 512, 512, 512),
 }

@@ -241,7 +241,7 @@ def _training(
         "learning_rate": 1e-3 if mae else 4e-3,
         "weight_decay": 0.05 if mae else 0.01,
         "warmup_steps": min(50, max(1, steps * epochs // 10)),
-        "loss": "charbonnier" if config.pretext.task == "crappify" else "mse",
+        "loss": "mse",
     }
     chosen = {name: value for name, value in defaults.items() if getattr(asked, name) == "auto"}
     return chosen | {"batch_size": batch, "steps_per_epoch": steps, "epochs": epochs}
