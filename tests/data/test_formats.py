@@ -115,7 +115,8 @@ def save_ome_zarr(path, array, axes, version, *, scales=True):
             entry["unit"] = "micrometer"
     scale = [{"type": "scale", "scale": [SCALE[a] for a in axes]}] if scales else []
     sets = [{"path": "0", "coordinateTransformations": scale}, {"path": "1"}]
-    multiscales = [{"axes": entries, "datasets": sets}]
+    whole = [{"type": "scale", "scale": [2.0] * len(axes)}] if scales == "both" else []
+    multiscales = [{"axes": entries, "datasets": sets, "coordinateTransformations": whole}]
     if version == 2:
         group.attrs["multiscales"] = multiscales
     else:
@@ -133,6 +134,13 @@ def test_ome_zarr(tmp_path, axes, version):
     assert image.info.pixel_size == {a: SCALE[a] for a in axes if a in "ZYX"}
     assert image.info.unit == MICROMETRE
     same(image, as_frames(array, axes, image.ndim))
+
+
+def test_ome_zarr_scales_multiply_and_may_be_missing(tmp_path):
+    path = save_ome_zarr(tmp_path / "a.zarr", sample("ZYX"), "ZYX", 3, scales="both")
+    assert open_image(path).info.pixel_size == {"Z": 4.0, "Y": 1.0, "X": 0.5}
+    path = save_ome_zarr(tmp_path / "b.zarr", sample("ZYX"), "ZYX", 3, scales=False)
+    assert open_image(path).info.pixel_size == {"Z": 1.0, "Y": 1.0, "X": 1.0}
 
 
 def test_ome_zarr_reads_only_the_chunks_of_a_box(tmp_path):

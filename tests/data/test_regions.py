@@ -66,6 +66,12 @@ def test_few_images_are_cut_across_the_axis_of_most_patches():
     assert kept[0].shape == (100, 40)
 
 
+def test_training_keeps_something_of_every_frame():
+    train, kept = split_regions(images_of([(1, 2), (1, 9)]), 0.99, (4, 4), 0)
+    assert [r.shape for r in train] == [(1, 1), (1, 1)]
+    assert [r.shape for r in kept] == [(1, 1), (1, 8)]
+
+
 def test_one_voxel_cannot_be_shared():
     images = images_of([(1, 1)])
     assert split_regions(images, 0.5, (4, 4), 0) == (all_regions(images), [])

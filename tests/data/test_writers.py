@@ -214,6 +214,14 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch
     assert [p.name for p in path.parent.iterdir()] == ["a.tif"]
 
 
+def test_who_reads_the_old_file_reads_it_to_its_end(tmp_path):
+    write_text(tmp_path / "a.txt", "old")
+    with (tmp_path / "a.txt").open() as old:
+        write_text(tmp_path / "a.txt", "new")
+        assert old.read() == "old"
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
 def test_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
