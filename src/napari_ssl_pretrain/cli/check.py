@@ -164,7 +164,8 @@ def _spacing(image: Image) -> str:
 
 
 def _said(found: Survey) -> list[str]:
-    lines = [f"skipped: {skipped.path}: {skipped.reason}" for skipped in found.skipped]
+    skipped = dict.fromkeys(f"skipped: {s.path}: {s.reason}" for s in found.skipped)
+    lines = list(skipped)  # a file may be in several sets
     lines += [f"note: {note}" for note in found.notes]
     counts = [
         f"{len(getattr(found, name))} to {verb}"

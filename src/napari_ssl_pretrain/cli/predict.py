@@ -6,6 +6,7 @@ from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_ssl_pretrain.cli import text
 from napari_ssl_pretrain.cli.output import make_report
 from napari_ssl_pretrain.errors import CheckpointError, DataError
 
@@ -27,7 +28,7 @@ def command(args: Namespace) -> int:
     finally:
         report.close()
     if not args.json:
-        report.note(f"Written: {len(written)} files in {output}")
+        report.note(f"Written: {text.count(len(written), 'file')} in {output}")
     return 0
 
 

@@ -141,9 +141,10 @@ def data_lines(event: ev.DataChecked) -> list[str]:
         f"Images: {event.train} to train, {validation}, {event.test} to test; "
         f"{event.ndim}D, {text.count(event.channels, 'channel')}, axes {event.axes}"
     ]
-    lines += [f"skipped: {sentence}" for sentence in event.skipped[:SKIPPED_SHOWN]]
-    if len(event.skipped) > SKIPPED_SHOWN:
-        lines.append(f"skipped: {len(event.skipped) - SKIPPED_SHOWN} more; `check` lists them all")
+    skipped = tuple(dict.fromkeys(event.skipped))  # a file may be in several sets
+    lines += [f"skipped: {sentence}" for sentence in skipped[:SKIPPED_SHOWN]]
+    if len(skipped) > SKIPPED_SHOWN:
+        lines.append(f"skipped: {len(skipped) - SKIPPED_SHOWN} more; `check` lists them all")
     return lines + [f"note: {sentence}" for sentence in event.notes]
 
 
