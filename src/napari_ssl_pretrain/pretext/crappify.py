@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 from pydantic import Field
 
 from napari_ssl_pretrain.pretext.base import (
@@ -22,7 +22,7 @@ from napari_ssl_pretrain.pretext.base import (
     Intensity,
     PretextBatch,
     RandomSource,
-    apply_along,
+    as_like,
     expand,
 )
 
@@ -56,9 +56,10 @@ class Crappify(Frozen):
     def resample(self, images: Array) -> Array:
         """Down- and up-sample ``B C *spatial`` linearly, without smoothing, on every axis."""
         for offset, factor in enumerate(reversed(self.axis_factors), start=1):
-            matrix = down_up_matrix(images.shape[-offset], factor)
-            if matrix is not None:
-                images = apply_along(matrix, images, -offset)
+            size = images.shape[-offset]
+            small = max(1, int(size / factor))
+            if small < size:
+                images = resize_axis(resize_axis(images, small, -offset), size, -offset)
         return images
 
     def make_batch(self, images: Array, intensity: Intensity, random: RandomSource) -> PretextBatch:
@@ -71,30 +72,29 @@ class Crappify(Frozen):
         return PretextBatch(seen, intensity.normalize(clean), seen, None, None)
 
 
-@lru_cache(maxsize=256)
-def down_up_matrix(size: int, factor: float) -> np.ndarray | None:
-    """Return the matrix (size by size) of down- and up-sampling; None where it does nothing."""
-    small = max(1, int(size / factor))
-    if small == size:
-        return None
-    matrix: np.ndarray = linear_resize_matrix(small, size) @ linear_resize_matrix(size, small)
-    return matrix
-
-
-def linear_resize_matrix(size_in: int, size_out: int) -> np.ndarray:
-    """Return the matrix (out by in) of linear interpolation with half-pixel centres.
+def resize_axis(images: Array, size_out: int, axis: int) -> Array:
+    """Resize along one axis by linear interpolation with half-pixel centres.
 
     Equal to ``skimage.transform.resize(order=1, mode="reflect", anti_aliasing=False)`` along
-    one axis: beyond the border the image is mirrored about its outermost pixel.
+    that axis: beyond the border the image is mirrored about its outermost pixel.
     """
+    xp = array_namespace(images)
+    before, after, weight = linear_taps(images.shape[axis], size_out)
+    share = as_like(weight.reshape(-1, *(1,) * (-axis - 1)), images)
+    left, right = (
+        xp.take(images, xp.asarray(index, device=device(images)), axis=axis)
+        for index in (before, after)
+    )
+    return left + (right - left) * share
+
+
+@lru_cache(maxsize=256)
+def linear_taps(size_in: int, size_out: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the two source pixels of each output pixel, and the share of the second."""
     centre = (np.arange(size_out) + 0.5) * size_in / size_out - 0.5
-    left = np.floor(centre).astype(int)
-    weight = centre - left
-    matrix = np.zeros((size_out, size_in), np.float64)
-    rows = np.arange(size_out)
-    for column, share in ((left, 1 - weight), (left + 1, weight)):
-        np.add.at(matrix, (rows, mirror(column, size_in)), share)
-    return matrix.astype(np.float32)
+    left = np.floor(centre).astype(np.int64)
+    weight = (centre - left).astype(np.float32)
+    return mirror(left, size_in), mirror(left + 1, size_in), weight
 
 
 def mirror(index: np.ndarray, size: int) -> np.ndarray:
