@@ -85,7 +85,12 @@ class Restorer:
         total = np.zeros(padded.shape, np.float32)
         weights = np.zeros(size, np.float32)
         weight = blend_weight(self._tile)
-        places = tiles(size, self._tile, [int(t * OVERLAP) for t in self._tile], self._multiple())
+        units = self._multiple()
+        # neighbours are a whole token apart at least, also where a tile holds only one
+        overlap = [
+            max(0, min(int(t * OVERLAP), t - u)) for t, u in zip(self._tile, units, strict=True)
+        ]
+        places = tiles(size, self._tile, overlap, units)
         for first in range(0, len(places), self._batch_size):
             some = places[first : first + self._batch_size]
             for place, image in zip(

@@ -276,7 +276,7 @@ class Session:
             self._last_saved = time.monotonic()
         self.report(ev.CheckpointSaved(which=which, path=str(path), step=self.state.step))
 
-    def _draw(self, machine: Machine, tester: Tester, learn: fd.PatchSet, feed: fd.Feed) -> None:
+    def _draw(self, machine: Machine, tester: Tester, learn: fd.PatchSet) -> None:
         draw_charts(self.run, self.state.history)
         draw_model_plot(
             machine.model,

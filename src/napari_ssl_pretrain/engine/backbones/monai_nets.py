@@ -35,10 +35,14 @@ class MonaiNet(Backbone):
 
     def forward(self, images: torch.Tensor, hidden: torch.Tensor | None = None) -> torch.Tensor:
         """Return the residual ``B C *spatial``."""
-        out: torch.Tensor = self.net(
-            with_hidden_channel(images, hidden) if self.sees_hidden else images
-        )
-        return out
+        seen = with_hidden_channel(images, hidden) if self.sees_hidden else images
+        sides = images.shape[2:]
+        lacking = [-side % MULTIPLE for side in sides]
+        if any(lacking):  # pad takes the last axis first
+            ends = [n for lack in reversed(lacking) for n in (0, lack)]
+            seen = nn.functional.pad(seen, ends, mode="replicate")
+        out: torch.Tensor = self.net(seen)
+        return out[(..., *(slice(side) for side in sides))]
 
     def encoder_prefixes(self) -> tuple[str, ...]:
         """Return the beginnings of the parameter names that transfer: all but the last layer."""
