@@ -63,6 +63,10 @@ def test_the_first_speaks_for_itself(monkeypatch):
     assert supervise(FAIL_FIRST) == 2
 
 
+def test_when_all_fail_the_first_speaks_for_them():
+    assert supervise("import sys; sys.exit(1)") == 1
+
+
 def test_ctrl_c_reaches_every_process():
     process = subprocess.Popen(
         [sys.executable, "-c", SUPERVISE_UNTIL_INTERRUPT], stdout=subprocess.PIPE, text=True

@@ -79,7 +79,7 @@ def supervise(command: Sequence[str], visible: Sequence[str]) -> int:
         with _Forward(processes):
             failed = _wait(processes)
         code = processes[0].returncode
-        if failed is not None and (failed > 0 or code < 0):
+        if failed is not None and code <= 0:  # the first has not spoken for itself
             raise RunFailed(f"process {failed}", *_last_words(said, processes[failed].returncode))
     return code
 
