@@ -67,7 +67,7 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> dict[str, Any]:
         raise CheckpointError(
             path, f"cannot be read as plain weights ({reason})", remedy=remedy
         ) from None
-    if not isinstance(state, dict) or not {"format_version", "model", "backbone"} <= state.keys():
+    if not isinstance(state, dict) or not _is_ours(state):
         raise CheckpointError(
             path, "is a torch file, but no checkpoint of this program", remedy=remedy
         )
@@ -78,6 +78,15 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> dict[str, Any]:
             remedy="Update napari-ssl-pretrain.",
         )
     return state
+
+
+def _is_ours(state: dict[str, Any]) -> bool:
+    return (
+        isinstance(state.get("format_version"), int)
+        and isinstance(state.get("backbone"), dict)
+        and isinstance(state.get("model"), dict)
+        and all(isinstance(value, torch.Tensor) for value in state["model"].values())
+    )
 
 
 def plain(value: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_ssl_pretrain.engine import checkpoint
 from napari_ssl_pretrain.engine.backbones import Backbone, BackboneSpec, build_backbone
 from napari_ssl_pretrain.errors import CheckpointError
+from napari_ssl_pretrain.spec.backbones import BACKBONES
 
 if TYPE_CHECKING:
     import torch
@@ -51,7 +52,7 @@ class LoadReport:
 def load_weights(
     model: torch.nn.Module, state: dict[str, torch.Tensor], source: Path | str
 ) -> LoadReport:
-    """Copy every tensor whose name and shape fit; the first layer fits other channel counts.
+    """Copy every tensor whose name and shape fit.
 
     Raises
     ------
@@ -90,11 +91,16 @@ def spec_from(state: dict[str, Any], path: Path | str) -> BackboneSpec:
         The entry is damaged.
     """
     try:
-        return BackboneSpec(**state["backbone"])
+        spec = BackboneSpec(**state["backbone"])
     except TypeError as error:
         raise CheckpointError(
             path, f"its backbone entry is damaged ({error})", remedy="Use another checkpoint."
         ) from None
+    if spec.name not in BACKBONES:
+        raise CheckpointError(
+            path, "its network is unknown", value=spec.name, remedy="Update napari-ssl-pretrain."
+        )
+    return spec
 
 
 def load_network(path: Path) -> tuple[Backbone, dict[str, Any]]:

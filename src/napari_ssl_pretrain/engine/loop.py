@@ -71,7 +71,7 @@ class Trainer:
         self.feed, self.patches, self.validator, self.state = feed, patches, validator, state
         self._skipped_in_a_row = 0
         self._device_loss = torch.zeros((), device=accelerator.device)
-        self._began = time.monotonic()
+        self._began = self._waits_since = time.monotonic()
         self._rates: list[float] = []
         self.first_step_done: float | None = None
 
@@ -116,6 +116,7 @@ class Trainer:
         """Run the steps planned so far; None when the plan was done or has changed."""
         state, training = self.state, self.config.training
         plan = state.steps
+        self._waits_since = time.monotonic()
         for host in fd.training_batches(
             self.patches,
             training.seed,
@@ -135,6 +136,7 @@ class Trainer:
             self._plan(report)
             if state.steps != plan:
                 return None
+            self._waits_since = time.monotonic()
         return None
 
     def _own_samples(self) -> range:
@@ -142,7 +144,6 @@ class Trainer:
         return range(a.process_index, self.config.training.batch_size, a.num_processes)
 
     def _one_step(self, host: fd.HostBatch, report: Reporter) -> None:
-        began = time.monotonic()
         training, state = self.config.training, self.state
         known = state.planned or training.max_minutes is None
         rate = learning_rate_at(
@@ -163,7 +164,7 @@ class Trainer:
         if math.isfinite(value):
             state.loss_sum += value
             state.loss_count += 1
-        took = time.monotonic() - began
+        took = time.monotonic() - self._waits_since  # waiting for images is part of a step
         state.seconds += took
         state.epoch_seconds += took
         if self.first_step_done is None:
@@ -229,7 +230,8 @@ class Trainer:
         score = loss if math.isfinite(loss) else math.inf
         best = score < state.best_score
         state.best_score = min(score, state.best_score)
-        state.bad_epochs = 0 if best else state.bad_epochs + 1
+        # without validation there is nothing to lose patience about
+        state.bad_epochs = 0 if best or not metrics else state.bad_epochs + 1
         row = EpochRow(
             epoch=math.ceil(state.step / training.steps_per_epoch),
             step=state.step,
@@ -240,7 +242,7 @@ class Trainer:
             patches_per_second=state.loss_count
             * training.batch_size
             / max(1e-9, state.epoch_seconds),
-            metrics=metrics,
+            metrics={name: _finite(value) for name, value in metrics.items()},
         )
         state.history.append(row)
         state.loss_sum, state.loss_count, state.epoch_seconds = 0.0, 0, 0.0
@@ -251,7 +253,7 @@ class Trainer:
                 step=row.step,
                 train_loss=row.train_loss,
                 validation_loss=row.validation_loss,
-                metrics=metrics,
+                metrics=row.metrics,
                 learning_rate=row.learning_rate,
                 best=best,
             )
@@ -264,7 +266,7 @@ class Trainer:
         if minutes is None or state.planned:
             return
         spent = time.monotonic() - self._began
-        if state.step < PLAN_AFTER_STEPS or spent < PLAN_AFTER_SHARE * minutes * 60:
+        if len(self._rates) < PLAN_AFTER_STEPS or spent < PLAN_AFTER_SHARE * minutes * 60:
             return
         if not self.validator.seconds:
             self.validator(self.model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,17 +127,20 @@ def _carry_out(
         message = explain(error, session)
         raise RunFailed(session.run.run_name, message.rstrip(".")) from error
     finally:
-        summary = session.summarize(state, reason, message)
         done, planned = session.epochs()
-        report(
-            ev.RunFinished(
-                state=state,
-                reason=reason,
-                message=message,
-                epochs_done=done,
-                epochs_planned=planned,
-            )
+        last = ev.RunFinished(
+            state=state,
+            reason=reason,
+            message=message,
+            epochs_done=done,
+            epochs_planned=planned,
         )
+        summary: dict[str, Any] = {}
+        # a full disk must not hide what made the run fail
+        with suppress(OSError) if state == "failed" else nullcontext():
+            summary = session.summarize(state, reason, message)
+        with suppress(OSError) if state == "failed" else nullcontext():
+            report(last)
     return PretrainResult(session.run, summary)
 
 

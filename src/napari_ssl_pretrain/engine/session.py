@@ -80,6 +80,7 @@ class Session:
         self._resumed: dict[str, Any] | None = None
         self._start_weights: dict[str, Any] | None = None
         self._last_saved = self._last_preview = float("-inf")
+        self._plan_saved = False
 
     def check(self) -> None:
         """Check configuration, images, machine and checkpoints; nothing is written.
@@ -160,7 +161,8 @@ class Session:
         )
         self._seconds["train"] = time.monotonic() - began
         self._save(machine, "last")
-        if not self.run.checkpoint("best").exists():
+        # without validation the last state is the best; one from before a resume is not
+        if not (math.isfinite(self.state.best_score) and self.run.checkpoint("best").exists()):
             self._save(machine, "best")
         if self.report.silent:
             return reason
@@ -255,7 +257,9 @@ class Session:
             self._last_preview = time.monotonic()
 
     def _after_step(self, machine: Machine) -> None:
-        if time.monotonic() - self._last_saved > 12 * SAVE_SECONDS:
+        # a plan made from max_minutes outlives a kill
+        planned = self.state.planned and not self._plan_saved
+        if planned or time.monotonic() - self._last_saved > 12 * SAVE_SECONDS:
             self._save(machine, "last")
 
     def _logs(self, row: EpochRow) -> None:
@@ -273,7 +277,7 @@ class Session:
         path = self.run.checkpoint(which)
         states.save(state, path)
         if which == "last":
-            self._last_saved = time.monotonic()
+            self._last_saved, self._plan_saved = time.monotonic(), self.state.planned
         self.report(ev.CheckpointSaved(which=which, path=str(path), step=self.state.step))
 
     def _draw(self, machine: Machine, tester: Tester, learn: fd.PatchSet) -> None:
@@ -306,7 +310,9 @@ class Session:
     def epochs(self) -> tuple[int, int]:
         """Return epochs done and planned."""
         per_epoch = self.plan.config.training.steps_per_epoch
-        return self.state.step // per_epoch, self.state.epochs(per_epoch)
+        planned = self.state.epochs(per_epoch)
+        ended = self.state.step >= self.state.steps  # the last epoch may be short
+        return planned if ended else self.state.step // per_epoch, planned
 
     def last_word(self, reason: ev.FinishReason) -> str:
         """Return the sentence that tells the user how the run ended."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -133,7 +134,7 @@ def find_start(asked: str, run: RunDir) -> Path:
     if asked not in {"best", "last"}:
         return Path(asked).expanduser().absolute()
     found = sorted(
-        run.checkpoints.glob(f"{run.name}_*-checkpoint-{asked}.pth"),
+        run.checkpoints.glob(f"{glob.escape(run.name)}_*-checkpoint-{asked}.pth"),
         key=lambda p: p.stat().st_mtime,
     )
     if not found:

@@ -101,6 +101,8 @@ def resolve(config: PretrainConfig, summary: DataSummary, hardware: Hardware) ->
     spacing = geometry.relative_spacing(summary.voxel_size, summary.ndim)
     token = _token_size(config, spacing)
     patch = _patch_size(config, summary, spacing, token)
+    if row.family == "unet":
+        _check_halves(patch, spacing, token if config.pretext.task == "masking" else None)
     fields = config.model_dump()
     fields["data"] |= {"ndim": summary.ndim, "patch_size": patch}
     fields["pretext"] |= {"token_size": token}
@@ -139,7 +141,9 @@ def _patch_size(
     asked = config.data.patch_size
     if asked == "auto":
         small = tuple(4 if k >= geometry.FLAT else 16 for k in spacing)
-        multiple = token if masking else small
+        # even in the plane, so that a U-Net can halve patches of odd tokens
+        even = (*token[:-2], *(math.lcm(2, t) for t in token[-2:]))
+        multiple = even if masking else small
         return geometry.patch_size(summary.shapes, spacing, multiple)
     _rank("data.patch_size", asked, summary.ndim)
     _check_patch(asked, token if masking else None)
@@ -171,6 +175,28 @@ def _check_patch(patch: tuple[int, ...], token: tuple[int, ...] | None) -> None:
             value=list(token),
             remedy="Use a smaller token or a larger data.patch_size.",
         )
+
+
+def _check_halves(
+    patch: tuple[int, ...], spacing: tuple[float, ...], token: tuple[int, ...] | None
+) -> None:
+    """Refuse a patch that leaves a U-Net with one resolution only.
+
+    Raises
+    ------
+    ConfigError
+        No axis can be halved.
+    """
+    if len(geometry.unet_strides(patch, spacing, 2)) > 1:
+        return
+    even = [math.lcm(2, t) for t in token or (1,) * len(patch)]
+    near = [math.ceil(max(8, n) / m) * m for n, m in zip(patch, even, strict=True)]
+    raise ConfigError(
+        "data.patch_size",
+        "needs an axis with an even number of pixels, 8 at least, for a U-Net",
+        value=list(patch),
+        remedy=f"Use {near}, or another backbone.name.",
+    )
 
 
 def _backbone(asked: BackboneConfig, row: backbones.BackboneRow) -> dict[str, object]:

@@ -42,7 +42,9 @@ class MonaiNet(Backbone):
             ends = [n for lack in reversed(lacking) for n in (0, lack)]
             seen = nn.functional.pad(seen, ends, mode="replicate")
         out: torch.Tensor = self.net(seen)
-        return out[(..., *(slice(side) for side in sides))]
+        for axis, side in enumerate(sides, start=2):
+            out = out.narrow(axis, 0, side)
+        return out
 
     def encoder_prefixes(self) -> tuple[str, ...]:
         """Return the beginnings of the parameter names that transfer: all but the last layer."""
