@@ -60,8 +60,10 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> dict[str, Any]:
         raise CheckpointError(path, "no such file", remedy=remedy)
     if not zipfile.is_zipfile(path):
         raise CheckpointError(path, "is no checkpoint", remedy=remedy)
+    # among several processes on the CPU accelerate calls it cpu:0, which torch.load does not know
+    where = "cpu" if torch.device(device).type == "cpu" else device
     try:
-        state = torch.load(path, map_location=device, weights_only=True)  # noqa: TID251 - the one place
+        state = torch.load(path, map_location=where, weights_only=True)  # noqa: TID251 - the one place
     except Exception as error:  # noqa: BLE001 - unpickling a foreign file can raise anything
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise CheckpointError(

@@ -68,6 +68,9 @@ class UNet(Backbone):
         if spec.name == "residual_unet":
             self.net.apply(init_last_bn_before_add_to_0 if options["norm"] == "instance" else _calm)
         zero_(self.net.decoder.seg_layers[-1])
+        # those of deep supervision are there for nnU-Net alone: no gradient reaches them, and
+        # training on several devices would wait for one
+        self.net.decoder.seg_layers[:-1].requires_grad_(requires_grad=False)
 
     def forward(self, images: torch.Tensor, hidden: torch.Tensor | None = None) -> torch.Tensor:
         """Return the residual ``B C *spatial``."""
