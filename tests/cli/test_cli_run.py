@@ -162,3 +162,25 @@ def test_the_demonstration_runs(place):
     tests = sorted((place / "demo" / "crappify_images" / "test" / "x").glob("*.png"))
     assert [path.stem for path in restored] == [path.stem for path in tests]
     assert Image.open(tests[0]).mode == "RGB"
+
+
+def test_two_processes_learn_what_one_learns(place):
+    code = (
+        "import sys; from napari_ssl_pretrain.cli import ranks;"
+        f"sys.exit(ranks.supervise([*{COMMAND!r}, *sys.argv[2:]], [''] * int(sys.argv[1])))"
+    )
+    losses = {}
+    for processes in (1, 2):
+        words = ["run", "--config", "c.yaml", "--name", f"by{processes}", "--set",
+                 "training.steps_per_epoch=3", "compute.precision=fp32"]  # fmt: skip
+        start = [sys.executable, "-c", code, str(processes), *words]
+        done = subprocess.run(start, cwd=place, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("Finished: ") == 1
+        epochs = [
+            e
+            for e in read_events(RunDir(place / "out", f"by{processes}"))
+            if e.kind == "epoch_finished"
+        ]
+        losses[processes] = epochs[-1].validation_loss
+    assert losses[2] == pytest.approx(losses[1], rel=1e-4)
