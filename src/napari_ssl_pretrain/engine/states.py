@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_ssl_pretrain.spec.resolve import ResolvedTraining
     from napari_ssl_pretrain.spec.run_dir import RunDir
 
-__all__ = ["checkpoint_state", "load_last", "load_start", "resumed_state", "save"]
+__all__ = ["checkpoint_state", "load_last", "load_start", "resumed_state", "save", "weights"]
 
 
 def checkpoint_state(
@@ -35,9 +35,7 @@ def checkpoint_state(
     last = state.history[-1] if state.history else None
     content = {
         "format_version": checkpoint.FORMAT_VERSION,
-        "model": {
-            name: v.detach().cpu().contiguous() for name, v in machine.model.state_dict().items()
-        },
+        "model": weights(machine.model),
         "backbone": plain(spec._asdict()),
         "task": config.pretext.task,
         "axes": found.axes,
@@ -71,6 +69,18 @@ def checkpoint_state(
         "best_score": state.best_score,
         "state": state.to_dict(),
     }
+
+
+def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return the weights on the CPU; what several modules share is one tensor, so saved once."""
+    copies: dict[tuple[int, torch.Size], torch.Tensor] = {}
+    named: dict[str, torch.Tensor] = {}
+    for name, value in model.state_dict().items():
+        key = (value.data_ptr(), value.shape)
+        if key not in copies:
+            copies[key] = value.detach().cpu().contiguous()
+        named[name] = copies[key]
+    return named
 
 
 def load_last(run: RunDir, spec: BackboneSpec) -> dict[str, Any] | None:

@@ -1,0 +1,25 @@
+"""One thread, because the networks are tiny; no time limits, because machines are busy."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import settings
+from run_samples import write
+
+settings.register_profile("engine", deadline=None)
+settings.load_profile("engine")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def planes(tmp_path):
+    """Return a folder with two training planes and a test plane, uint8."""
+    write(tmp_path / "images" / "a.tif", "YX", (40, 32), "uint8", 1)
+    write(tmp_path / "images" / "b.tif", "YX", (24, 36), "uint8", 2)
+    write(tmp_path / "test" / "t.tif", "YX", (21, 34), "uint8", 3)
+    return tmp_path
