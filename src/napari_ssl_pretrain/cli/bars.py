@@ -44,26 +44,34 @@ class BarReport:
         """Take the bars away."""
         self._bars.stop()
 
-    def _move(self, label: str, done: float, total: float, note: str) -> None:
-        if self._current is None or self._current[0] != label:
+    def _move(self, stage: str, label: str, done: float, total: float, note: str) -> None:
+        """Move the bar of a stage; a new stage takes the place of the last one."""
+        total = max(total, 1)
+        if self._current is None or self._current[0] != stage:
             if self._current:
                 self._bars.remove_task(self._current[1])
+            self._current = (
+                stage,
+                self._bars.add_task(label, total=total, completed=done, note=note),
+            )
             self._bars.start()
-            self._current = (label, self._bars.add_task(label, total=max(total, 1), note=note))
-        self._bars.update(self._current[1], completed=done, total=max(total, 1), note=note)
+        self._bars.update(
+            self._current[1], description=label, completed=done, total=total, note=note
+        )
 
     def _progress(self, event: ev.Progress) -> None:
         left = "" if event.seconds_left is None else f"{text.duration(event.seconds_left)} left"
-        self._move(event.message or report.STAGES[event.stage], event.done, event.total, left)
+        label = event.message or report.STAGES[event.stage]
+        self._move(event.stage, label, event.done, event.total, left)
 
     def _step_finished(self, event: ev.StepFinished) -> None:
         rate = text.rate(event.patches_per_second)
         note = f"loss {event.loss:.4f}{self._validation}  {rate}"
         if event.steps >= report.OPEN_STEPS:
-            self._move("Measuring speed", 0, 1, note)
+            self._move("measure", "Measuring speed", 0, 1, note)
         else:
             left = text.duration(event.seconds_left)
-            self._move("Training", event.step, event.steps, f"{note}  {left} left")
+            self._move("train", "Training", event.step, event.steps, f"{note}  {left} left")
 
     def _epoch_finished(self, event: ev.EpochFinished) -> None:
         best = " (best)" if event.best else ""
@@ -75,7 +83,7 @@ class BarReport:
 
     def _run_started(self, event: ev.RunStarted) -> None:
         self.note(report.started_line(event))
-        self._move("First step", 0, 1, "")
+        self._move("first", "First step", 0, 1, "")
 
     def _steps_planned(self, event: ev.StepsPlanned) -> None:
         self.note(report.planned_line(event))
