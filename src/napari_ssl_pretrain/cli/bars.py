@@ -44,7 +44,7 @@ class BarReport:
         """Take the bars away."""
         self._bars.stop()
 
-    def _move(self, stage: str, label: str, done: float, total: float, note: str) -> None:
+    def _move(self, stage: str, label: str, done: int, total: int, note: str) -> None:
         """Move the bar of a stage; a new stage takes the place of the last one."""
         total = max(total, 1)
         if self._current is None or self._current[0] != stage:
