@@ -35,7 +35,6 @@ def config(tmp_path: Path) -> PretrainConfig:
 
 
 def follow(handle: runner.RunHandle, until: str = "", seconds: float = 20) -> list[ev.AnyEvent]:
-    
     events: list[ev.AnyEvent] = []
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

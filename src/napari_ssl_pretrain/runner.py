@@ -321,16 +321,13 @@ def _write_config(config: PretrainConfig) -> Path:
 
 
 def _launch(arguments: list[str], log: Any) -> subprocess.Popen[bytes]:
-    """Start a detached process that yields to whoever is at the screen."""
+    """Start a detached process that goes on when this one ends."""
     environment = dict(os.environ, PYTHONUNBUFFERED="1", PYTHONIOENCODING="utf-8", MPLBACKEND="Agg")
     detached: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
-        detached = {
-            "creationflags": subprocess.CREATE_NEW_PROCESS_GROUP
-            | subprocess.CREATE_NO_WINDOW
-            | subprocess.BELOW_NORMAL_PRIORITY_CLASS
-        }
-    process = subprocess.Popen(  # noqa: S603 - our own command line, no shell
+        flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+        detached = {"creationflags": flags}
+    return subprocess.Popen(  # noqa: S603 - our own command line, no shell
         arguments,
         stdin=subprocess.DEVNULL,
         stdout=log,
@@ -338,10 +335,6 @@ def _launch(arguments: list[str], log: Any) -> subprocess.Popen[bytes]:
         env=environment,
         **detached,
     )
-    if sys.platform != "win32":
-        with contextlib.suppress(psutil.Error, OSError):
-            psutil.Process(process.pid).nice(5)
-    return process
 
 
 def _append_line(path: Path, line: str) -> None:

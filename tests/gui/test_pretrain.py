@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QLabel, QProgressBar, QTableWidget, QWidget
 from napari_ssl_pretrain import runner
 from napari_ssl_pretrain.data.survey import open_image
 from napari_ssl_pretrain.gui import remember
+from napari_ssl_pretrain.gui.layer_source import grid_of
 from napari_ssl_pretrain.gui.pretrain import Pretrain
 from napari_ssl_pretrain.spec.config import PretrainConfig
 from napari_ssl_pretrain.spec.run_dir import RunDir
@@ -307,8 +308,9 @@ def test_side_by_side_spreads_the_layers(make_pretrain: Make, viewer: Any) -> No
     dock = make_pretrain()
     dock.tabs.setCurrentWidget(dock.monitor)
     dock.monitor.grid.click()
-    assert viewer.grid.enabled
-    viewer.grid.enabled = False
+    grid = grid_of(viewer)
+    assert grid.enabled
+    grid.enabled = False
     assert not dock.monitor.grid.isChecked()
 
 

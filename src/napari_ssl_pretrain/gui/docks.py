@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-if TYPE_CHECKING:
-    import napari.viewer
+import napari.viewer  # noqa: TC002 - napari reads the annotations of commands
 
+if TYPE_CHECKING:
     from napari_ssl_pretrain.gui.pretrain import Pretrain
     from napari_ssl_pretrain.gui.runs import Runs
 
+PLUGIN = "napari-ssl-pretrain"
 _OPEN: WeakSet[Any] = WeakSet()
 
 
@@ -43,18 +44,35 @@ def open_runs(viewer: napari.viewer.Viewer) -> Runs:
     return shown
 
 
+def menu_pretrain(viewer: napari.viewer.Viewer) -> None:
+    """Show the dock *Pretrain*, from a menu."""
+    open_pretrain(viewer)
+
+
+def menu_runs(viewer: napari.viewer.Viewer) -> None:
+    """Show the dock *Runs*, from a menu."""
+    open_runs(viewer)
+
+
 def _show(kind: Any, name: str, viewer: Any) -> Any:
     viewer = getattr(viewer, "__wrapped__", viewer)
     dock = find(kind.__name__, viewer)
     if dock is None:
-        dock = kind(viewer)
-        viewer.window.add_dock_widget(
-            dock, name=f"{name} (SSL Pretrain)", area="right", tabify=True
-        )
+        dock = _open(kind, name, viewer)
     parent = dock.parent()
     if parent is not None:
         parent.show()
         parent.raise_()
+    return dock
+
+
+def _open(kind: Any, name: str, viewer: Any) -> Any:
+    """Open a dock as the *Plugins* menu does, or by hand where the plugin is not registered."""
+    try:
+        _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, name, tabify=True)
+    except (KeyError, ValueError):
+        dock = kind(viewer)
+        viewer.window.add_dock_widget(dock, name=f"{name} ({PLUGIN})", area="right", tabify=True)
     return dock
 
 

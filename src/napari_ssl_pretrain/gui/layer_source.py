@@ -150,6 +150,18 @@ def active_layer(viewer: ViewerModel) -> ImageLayer | None:
     return found[-1] if found else None
 
 
+def grid_of(viewer: ViewerModel) -> Any:
+    """Return the viewer's grid, which newer versions of napari keep with the canvas."""
+    canvas = getattr(viewer, "canvas", None)
+    return viewer.grid if canvas is None else canvas.grid
+
+
+def camera_of(viewer: ViewerModel) -> Any:
+    """Return the viewer's camera, which newer versions of napari keep with the scene."""
+    scene = getattr(viewer, "scene", None)
+    return viewer.camera if scene is None else scene.camera
+
+
 def layer_file(result_dir: Path, job: str, name: str) -> Path:
     """Return where the TIFF of a layer without a file is kept."""
     safe = re.sub(r'[\\/:*?"<>|\s]+', "_", name).strip("._") or "layer"

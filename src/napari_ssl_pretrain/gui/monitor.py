@@ -11,6 +11,7 @@ from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QLabel, QPlainTextEdit, QVBoxLayout, QWidget
 
+from napari_ssl_pretrain.gui.layer_source import grid_of
 from napari_ssl_pretrain.gui.plot import LossPlot
 from napari_ssl_pretrain.gui.words import duration, progress_line
 
@@ -63,6 +64,7 @@ class Monitor(QWidget):
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
         self.viewer = viewer
+        self._grid: Any = grid_of(viewer)
         self.plot = LossPlot(self._text_color())
         self.figures = QLabel("Start shows here how the network learns.")
         self.figures.setObjectName("figures")
@@ -79,9 +81,9 @@ class Monitor(QWidget):
             "Spread all layers on napari's grid. Otherwise results lie exactly on the image "
             "that they were made from: use the layers' eyes to compare."
         )
-        self.grid.setChecked(viewer.grid.enabled)
+        self.grid.setChecked(self._grid.enabled)
         self.grid.toggled.connect(self._on_toggled)
-        viewer.grid.events.enabled.connect(self._on_grid)
+        self._grid.events.enabled.connect(self._on_grid)
         viewer.events.theme.connect(self._on_theme)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
@@ -92,7 +94,7 @@ class Monitor(QWidget):
 
     def close_links(self) -> None:
         """Stop listening to the viewer."""
-        self.viewer.grid.events.enabled.disconnect(self._on_grid)
+        self._grid.events.enabled.disconnect(self._on_grid)
         self.viewer.events.theme.disconnect(self._on_theme)
 
     def _text_color(self) -> str:
@@ -102,10 +104,10 @@ class Monitor(QWidget):
         self.plot.set_color(self._text_color())
 
     def _on_toggled(self, checked: bool) -> None:  # noqa: FBT001 - Qt's signal
-        self.viewer.grid.enabled = checked
+        self._grid.enabled = checked
 
     def _on_grid(self, _event: Any = None) -> None:
-        self.grid.setChecked(self.viewer.grid.enabled)
+        self.grid.setChecked(self._grid.enabled)
 
     def clear(self) -> None:
         """Begin to watch another run."""

@@ -85,7 +85,8 @@ class LossPlot(QWidget):
 
     def _furnish(self) -> tuple[Any, Any]:
         item = self._plot.getPlotItem()
-        item.ctrlMenu.setParent(self._plot)  # else it outlives the dock as a window of its own
+        # else the menu, which is never shown, outlives the dock as a window of its own
+        item.ctrlMenu.setParent(self._plot, item.ctrlMenu.windowFlags())
         item.hideButtons()
         item.setMouseEnabled(x=False, y=False)
         for side, text in (("bottom", "step"), ("left", "loss")):

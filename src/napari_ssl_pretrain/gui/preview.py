@@ -10,7 +10,7 @@ from napari.qt.threading import create_worker
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
 from napari_ssl_pretrain.errors import UserError
-from napari_ssl_pretrain.gui.layer_source import OWN, describe
+from napari_ssl_pretrain.gui.layer_source import OWN, camera_of, describe
 from napari_ssl_pretrain.gui.paint import Drawn, Painter, Request
 from napari_ssl_pretrain.gui.problem import Problem
 
@@ -183,7 +183,7 @@ def _middle_of_view(viewer: ViewerModel, layer: ImageLayer) -> tuple[int, ...]:
     """Return the index, on each axis of a layer, of what is in the middle of the view."""
     world = np.array(viewer.dims.point, float)
     displayed = viewer.dims.displayed
-    world[list(displayed)] = viewer.camera.center[-len(displayed) :]
+    world[list(displayed)] = camera_of(viewer).center[-len(displayed) :]
     place = np.rint(layer.world_to_data(world[-layer.ndim :]))
     shape = layer.data.shape
     inside = [int(min(max(0, p), n - 1)) for p, n in zip(place, shape, strict=False)]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from napari.experimental import link_layers
 from napari.layers import Image as ImageLayer
 
-from napari_ssl_pretrain.gui.layer_source import FILE, OWN, PIXEL, UNITS, users_layers
+from napari_ssl_pretrain.gui.layer_source import FILE, OWN, PIXEL, UNITS, grid_of, users_layers
 from napari_ssl_pretrain.gui.results import KINDS, Picture, Result
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class ResultLayers:
             if tuple(old.data.shape) == tuple(piece["data"].shape) and old.rgb == piece["rgb"]:
                 return _renew(old, piece, about)
             self.viewer.layers.remove(old)
-        visible = first or self.viewer.grid.enabled
+        visible = first or grid_of(self.viewer).enabled
         units = agreeing_units(self.viewer, piece["units"])
         layer = ImageLayer(**piece | {"units": units}, metadata={OWN: about}, visible=visible)
         add_quietly(self.viewer, layer)

@@ -26,7 +26,7 @@ def duration(seconds: float) -> str:
 
 def moment(seconds: float | None) -> str:
     """Say when something was, by this machine's clock."""
-    return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+    return "" if seconds is None else time.strftime("%d %b %H:%M", time.localtime(seconds))
 
 
 def progress_line(status: RunStatus) -> str:
