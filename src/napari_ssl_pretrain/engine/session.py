@@ -350,7 +350,9 @@ class Session:
                 "total": time.time() - began,
             },
             "peak_memory_gb": peak_memory() / GIB,
-            "best_validation_loss": self.state.best_score if self.state.history else None,
+            "best_validation_loss": self.state.best_score
+            if math.isfinite(self.state.best_score)
+            else None,
             "skipped_steps": self.state.skipped_steps,
             "test": self._scores,
         }
