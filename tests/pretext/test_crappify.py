@@ -112,7 +112,5 @@ def test_a_sample_depends_on_its_own_key_alone():
     task = Crappify(noise=0.3, axis_factors=(2.0, 2.0))
     known = intensity(images)
     together = task.worsen(images, known, NumpyRandom([(7, k) for k in range(3)]))
-    alone = task.worsen(
-        images[1:2], Intensity(*(v[1:2] for v in known)), NumpyRandom([(7, 1)])
-    )
+    alone = task.worsen(images[1:2], Intensity(*(v[1:2] for v in known)), NumpyRandom([(7, 1)]))
     np.testing.assert_array_equal(together[1:2], alone)
