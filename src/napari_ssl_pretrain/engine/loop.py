@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 MAX_SKIPPED_IN_A_ROW = 20
 PLAN_AFTER_STEPS = 8
 PLAN_AFTER_SHARE = 0.04
+REPLAN_EVERY = 25
+LATE = 1.2
+"""A plan is cut when it would take so many times the wish; looked at every so many steps."""
+
 UNKNOWN = 10**9
 """Stands for a number of steps that ``max_minutes`` has not decided yet."""
 
@@ -70,8 +74,8 @@ class Trainer:
         )
         self.feed, self.patches, self.validator, self.state = feed, patches, validator, state
         self._skipped_in_a_row = 0
-        self._device_loss = torch.zeros((), device=accelerator.device)
         self._began = self._waits_since = time.monotonic()
+        self._elapsed_before = state.elapsed
         self._rates: list[float] = []
         self.first_step_done: float | None = None
 
@@ -131,7 +135,7 @@ class Trainer:
                 if training.patience and state.bad_epochs >= training.patience:
                     return "patience"
             on_tick()
-            if should_stop():
+            if self._agreed(int(should_stop())):
                 return "stop"
             self._plan(report)
             if state.steps != plan:
@@ -167,6 +171,7 @@ class Trainer:
         took = time.monotonic() - self._waits_since  # waiting for images is part of a step
         state.seconds += took
         state.epoch_seconds += took
+        state.elapsed = self._elapsed_before + time.monotonic() - self._began
         if self.first_step_done is None:
             self.first_step_done = time.time()
         self._tell_step(value, rate, took, report)
@@ -261,26 +266,53 @@ class Trainer:
         return row, best
 
     def _plan(self, report: Reporter) -> None:
-        """Turn ``max_minutes`` into steps, once, when the speed is known."""
+        """Turn ``max_minutes`` into steps when the speed is known, into fewer if it falls."""
         minutes, state = self.config.training.max_minutes, self.state
-        if minutes is None or state.planned:
+        if minutes is None or (state.planned and state.step % REPLAN_EVERY):
             return
-        spent = time.monotonic() - self._began
-        if len(self._rates) < PLAN_AFTER_STEPS or spent < PLAN_AFTER_SHARE * minutes * 60:
+        steps = self._agreed(self._wanted_steps(minutes * 60))
+        if steps == 0 or (state.planned and steps >= state.steps):
             return
-        if not self.validator.seconds:
-            self.validator(self.model)
+        state.steps, state.planned = min(steps, state.steps), True
+        report(
+            ev.StepsPlanned(
+                steps=state.steps,
+                epochs=state.epochs(self.config.training.steps_per_epoch),
+                seconds_a_step=self._seconds_a_step(),
+            )
+        )
+
+    def _wanted_steps(self, budget: float) -> int:
+        """Return how many steps the budget's seconds allow; 0 to leave the plan as it is."""
+        state, left = self.state, budget - self.state.elapsed
+        if state.planned:
+            late = state.elapsed + self._rest(state.steps) > LATE * budget
+            if not late or state.step >= state.steps:
+                return 0
+        else:
+            steady = len(self._rates) >= PLAN_AFTER_STEPS
+            if not steady or state.elapsed < PLAN_AFTER_SHARE * budget:
+                return 0
+            if not self.validator.seconds and self.accelerator.num_processes == 1:
+                self.validator(self.model)
+        return state.step + max(1, int(max(0.0, left) / self._seconds_a_step()))
+
+    def _seconds_a_step(self) -> float:
         # the first steps pay for allocations and are no measure of the later ones
-        steady = sorted(self._rates[3:])
-        a_step = sum(steady) / len(steady)
-        a_step += self.validator.seconds / self.config.training.steps_per_epoch
-        left = max(0.0, minutes * 60 - spent)
-        plan = torch.tensor(state.step + max(1, int(left / a_step)), device=self.accelerator.device)
-        if self.accelerator.num_processes > 1:
-            torch.distributed.broadcast(plan, 0)
-        state.steps, state.planned = min(int(plan), state.steps), True
-        epochs = state.epochs(self.config.training.steps_per_epoch)
-        report(ev.StepsPlanned(steps=state.steps, epochs=epochs, seconds_a_step=a_step))
+        steady = self._rates[3:] or self._rates
+        validation = self.validator.seconds / self.config.training.steps_per_epoch
+        return sum(steady) / len(steady) + validation
+
+    def _rest(self, steps: int) -> float:
+        return (steps - self.state.step) * self._seconds_a_step()
+
+    def _agreed(self, number: int) -> int:
+        """Return the first process's number in all of them; their clocks differ."""
+        if self.accelerator.num_processes == 1:
+            return number
+        shared = torch.tensor(number, device=self.accelerator.device)
+        torch.distributed.broadcast(shared, 0)
+        return int(shared)
 
 
 def _finite(value: float) -> float:

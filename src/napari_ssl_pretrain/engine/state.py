@@ -39,6 +39,8 @@ class TrainState:
         Epochs since the best one.
     seconds
         Time spent on training steps, validation not included.
+    elapsed
+        Time since training began, all included, over all processes that went on with it.
     """
 
     steps: int
@@ -51,6 +53,7 @@ class TrainState:
     skipped_steps: int = 0
     seconds: float = 0.0
     epoch_seconds: float = 0.0
+    elapsed: float = 0.0
     patches: int = 0
     history: list[EpochRow] = field(default_factory=list)
 
