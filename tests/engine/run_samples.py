@@ -75,7 +75,7 @@ def config(folder: Path, task: str, backbone: str = "residual_unet", **groups: A
             "patch_size": [16, 16],
         },
         "pretext": {"task": task, "token_size": 4},
-        "backbone": {"name": backbone, **TINY[backbone]},
+        "backbone": {"name": backbone, **TINY[backbone]} | groups.pop("network", {}),
         "training": {"epochs": 2, "steps_per_epoch": 2, "batch_size": 2},
         "compute": {"device": "cpu", "workers": 1, "precision": "fp32"},
     }

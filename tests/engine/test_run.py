@@ -59,6 +59,7 @@ def whole(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "draw_charts", lambda *_: None)
         patch.setattr(session, "draw_model_plot", lambda *_: None)
+        patch.setattr(session, "VALIDATION_PIXELS", 8 * 16**2)
         result, said = do(asked)
     return SimpleNamespace(
         case=case,

@@ -80,7 +80,7 @@ class Session:
         self._resumed: dict[str, Any] | None = None
         self._start_weights: dict[str, Any] | None = None
         self._last_saved = self._last_preview = float("-inf")
-        self._plan_saved = False
+        self._saved_plan = -1
 
     def check(self) -> None:
         """Check configuration, images, machine and checkpoints; nothing is written.
@@ -258,8 +258,8 @@ class Session:
 
     def _after_step(self, machine: Machine) -> None:
         # a plan made from max_minutes outlives a kill
-        planned = self.state.planned and not self._plan_saved
-        if planned or time.monotonic() - self._last_saved > 12 * SAVE_SECONDS:
+        new_plan = self.state.planned and self.state.steps != self._saved_plan
+        if new_plan or time.monotonic() - self._last_saved > 12 * SAVE_SECONDS:
             self._save(machine, "last")
 
     def _logs(self, row: EpochRow) -> None:
@@ -277,7 +277,7 @@ class Session:
         path = self.run.checkpoint(which)
         states.save(state, path)
         if which == "last":
-            self._last_saved, self._plan_saved = time.monotonic(), self.state.planned
+            self._last_saved, self._saved_plan = time.monotonic(), self.state.steps
         self.report(ev.CheckpointSaved(which=which, path=str(path), step=self.state.step))
 
     def _draw(self, machine: Machine, tester: Tester, learn: fd.PatchSet) -> None:
