@@ -146,7 +146,7 @@ def test_a_biapy_file_runs_as_it_is(place):
     (place / "theirs.yaml").write_text(yaml.safe_dump(theirs))
     done = run(place, "run", "--config", "theirs.yaml", "--set", "training.steps_per_epoch=2")
     assert done.returncode == 0, done.stderr
-    assert "BiaPy file, translated: " in done.stdout
+    assert "BiaPy file, translated: PROBLEM.TYPE" in done.stdout
     assert "DATA.PATCH_SIZE says 3 channels, the images have 1: 1 are used" in done.stdout
     assert (
         place / "exp_results" / "theirs" / "checkpoints" / "theirs_1-checkpoint-best.pth"

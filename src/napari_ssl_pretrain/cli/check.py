@@ -65,7 +65,7 @@ def command(args: Namespace) -> int:
         fields["plans"] = [plan(config, found) for config in configs]
         print(json.dumps(fields, indent=2))
         return 0
-    for line in [*notes, image_table(found, pixels), *_said(found)]:
+    for line in [*map(text.wrapped, notes), image_table(found, pixels), *_said(found)]:
         print(line, flush=True)
     for config in configs:
         for line in plan_lines(plan(config, found)):

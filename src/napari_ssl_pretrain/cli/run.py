@@ -34,9 +34,10 @@ def command(args: Namespace) -> int:
             compute={**config.compute.model_dump(), "device": f"cuda:{gpus[0]}"}
         )
     report = make_report(as_json=args.json)
-    report.note(hello(config)) if not args.json else None
+    if not args.json:
+        report.note(hello(config))
     for note in loaded.notes:
-        report.note(note)
+        report.note(note if args.json else text.wrapped(note))
     if len(gpus) > 1:
         from napari_ssl_pretrain.cli import ranks  # noqa: PLC0415 - only for several devices
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,6 +37,12 @@ def rate(patches_per_second: float) -> str:
     """Return ``0.8 patches/s`` or ``45 patches/s``."""
     digits = 0 if patches_per_second >= 10 else 1  # noqa: PLR2004
     return f"{patches_per_second:.{digits}f} patches/s"
+
+
+def wrapped(sentence: str) -> str:
+    """Break a long sentence into lines, those after the first indented."""
+    keep = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.fill(sentence, 100, subsequent_indent="    ", **keep)  # type: ignore[arg-type]
 
 
 def by(lengths: Sequence[float]) -> str:

@@ -184,6 +184,11 @@ def _plain(work: _Work) -> None:
             value = work.given[theirs]
             single = isinstance(value, list) and len(value) == 1
             work.put(theirs, ours, value[0] if single and theirs != "MODEL.FEATURE_MAPS" else value)
+    if "TRAIN.EPOCHS" in work.translated:
+        work.notes.append(
+            "TRAIN.EPOCHS: an epoch there is one pass over all patches, here it is "
+            "training.steps_per_epoch steps."
+        )
     if any(key.startswith("MODEL.MAE_DEC_") for key in work.translated):
         work.notes.append("MODEL.MAE_DEC_* had no effect in BiaPy; here they set the decoder.")
 
