@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from napari_ssl_pretrain.cli import report as reports
 from napari_ssl_pretrain.cli import text
 from napari_ssl_pretrain.cli.output import make_report
-from napari_ssl_pretrain.cli.run import INTERRUPTED, run_dir, train
+from napari_ssl_pretrain.cli.run import DONE, INTERRUPTED, run_dir, train
 from napari_ssl_pretrain.errors import DataError
 from napari_ssl_pretrain.spec.config import PretrainConfig
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
 MINUTES = 1.5
-TEST_SHARE = 4
-"""One part in this many of each image is kept for the test."""
 
 
 @dataclass(frozen=True)
@@ -52,25 +50,22 @@ def command(args: Namespace) -> int:
     """Prepare the images, run the tasks and say what came of it."""
     began = time.monotonic()
     tasks = ("crappify", "masking") if args.task == "both" else (args.task,)
-    folder = Path(args.result_dir)
-    report = make_report(as_json=args.json)
+    folder, minutes = Path(args.result_dir).expanduser(), args.minutes or MINUTES
     told: list[str] = []
+    code = DONE
     for number, task in enumerate(tasks, start=1):
-        config = demo_config(task, folder, args.minutes or MINUTES)
-        subject = SUBJECTS[task]
-        if not args.json:
-            where = f"{subject.file} of scikit-image ({subject.about})"
-            report.note(f"{number} of {len(tasks)}: {task} on {where}")
+        config = demo_config(task, folder, minutes)
         report = make_report(as_json=args.json)
+        if not args.json:
+            about = f"{SUBJECTS[task].file} of scikit-image ({SUBJECTS[task].about})"
+            time_given = text.duration(60 * minutes)
+            report.note(f"{number} of {len(tasks)}: {task} on {about}, {time_given} of training")
         summary, code = train(config, report, overwrite=True)
         told += conclusion(task, config, summary)
         if code == INTERRUPTED:
             break
-    else:
-        code = 0
     if not args.json:
-        for line in [*told, *next_steps(folder, time.monotonic() - began)]:
-            report.note(line)
+        print("\n".join([*told, *next_steps(folder, time.monotonic() - began)]))
     return code
 
 

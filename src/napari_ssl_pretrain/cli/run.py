@@ -28,8 +28,12 @@ def command(args: Namespace) -> int:
     """Run the main job of a configuration."""
     gpus = read_gpus(args.gpu)
     loaded = load_config(args)
+    if len(gpus) > 1:
+        from napari_ssl_pretrain.cli import ranks  # noqa: PLC0415 - only for several devices
+
+        return ranks.launch(args, gpus)
     config = loaded.config
-    if len(gpus) == 1:
+    if gpus:
         config = config.replace(
             compute={**config.compute.model_dump(), "device": f"cuda:{gpus[0]}"}
         )
@@ -38,10 +42,6 @@ def command(args: Namespace) -> int:
         report.note(hello(config))
     for note in loaded.notes:
         report.note(note if args.json else text.wrapped(note))
-    if len(gpus) > 1:
-        from napari_ssl_pretrain.cli import ranks  # noqa: PLC0415 - only for several devices
-
-        return ranks.launch(args, gpus)
     expect = _Channels(report, loaded.channels)
     summary, code = train(config, report, resume=args.resume, overwrite=args.overwrite, emit=expect)
     if not args.json:
@@ -77,7 +77,7 @@ def hello(config: PretrainConfig) -> str:
 
 def run_dir(config: PretrainConfig) -> RunDir:
     """Return where the run lives."""
-    return RunDir(Path(config.result_dir), config.name, config.run_id)
+    return RunDir(Path(config.result_dir).expanduser(), config.name, config.run_id)
 
 
 def train(

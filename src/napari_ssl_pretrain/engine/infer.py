@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari_ssl_pretrain.data.intensity import ImageIntensity
     from napari_ssl_pretrain.engine.backbones import Backbone
 
-OVERLAP = 0.5
+OVERLAP = 0.25
 """Share of a tile that neighbours overlap."""
 
 

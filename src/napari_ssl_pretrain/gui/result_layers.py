@@ -17,7 +17,7 @@ from napari_ssl_pretrain.gui.layer_source import FILE, OWN, PIXEL, UNITS, grid_o
 from napari_ssl_pretrain.gui.results import KINDS, Picture, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from napari.components import ViewerModel
 
@@ -40,7 +40,10 @@ class ResultLayers:
 
     def show(self, result: Result, run: RunDir) -> list[ImageLayer]:
         """Add a result, or give its layers new pixels; return its layers."""
-        host = self._host(result)
+        return list(self.add(result, run))
+
+    def add(self, result: Result, run: RunDir) -> Iterator[ImageLayer]:
+        """Add a result layer by layer, whenever the next is asked for."""
         about = {
             "run": run.run_name,
             "result_dir": str(run.result_dir),
@@ -50,11 +53,9 @@ class ResultLayers:
             "kind": result.kind,
             "step": result.step,
         }
-        pieces = self._pieces(result, host)
-        return [
-            self._put(piece, about | {"channel": number}, first=self._is_first(result))
-            for number, piece in enumerate(pieces)
-        ]
+        first = self._is_first(result)
+        for number, piece in enumerate(self._pieces(result, self._host(result))):
+            yield self._put(piece, about | {"channel": number}, first=first)
 
     def _host(self, result: Result) -> ImageLayer | None:
         """Return the open layer that a result was made from, if its pixels lie on each other."""

@@ -8,9 +8,9 @@ from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_ssl_pretrain.errors import ConfigError, UserError
 from napari_ssl_pretrain.gui import remember, watch
+from napari_ssl_pretrain.gui.layer_queue import LayerQueue
 from napari_ssl_pretrain.gui.monitor import Activity
 from napari_ssl_pretrain.gui.problem import Problem
-from napari_ssl_pretrain.gui.result_layers import ResultLayers
 from napari_ssl_pretrain.gui.words import duration, last_line, status_line
 from napari_ssl_pretrain.spec.config import PretrainConfig
 from napari_ssl_pretrain.spec.yaml_io import parse_yaml
@@ -62,7 +62,7 @@ class RunControl(QObject):
 
     def __init__(self, viewer: Any, crew: Crew, monitor: Monitor, shown: Shown) -> None:
         super().__init__(monitor)
-        self.results = ResultLayers(viewer)
+        self.results = LayerQueue(viewer, self)
         self.activity = Activity()
         self.handle: runner.RunHandle | None = None
         self._crew, self._monitor = crew, monitor
@@ -163,7 +163,7 @@ class RunControl(QObject):
                 self._tell_config(event)
         self._monitor.take(news)
         for result in news.results:
-            self.results.show(result, handle.run)
+            self.results.put(result, handle.run)
         if news.events and not news.status.ended:
             self._show_progress(news.status)
             if not self._stop_wanted:

@@ -23,9 +23,9 @@ from napari_ssl_pretrain import runner
 from napari_ssl_pretrain.errors import UserError
 from napari_ssl_pretrain.gui import docks, remember
 from napari_ssl_pretrain.gui.crew import Crew
+from napari_ssl_pretrain.gui.layer_queue import LayerQueue
 from napari_ssl_pretrain.gui.paths_editor import PathsEditor
 from napari_ssl_pretrain.gui.problem import Problem
-from napari_ssl_pretrain.gui.result_layers import ResultLayers
 from napari_ssl_pretrain.gui.results import KINDS, Result, ResultReader
 from napari_ssl_pretrain.gui.status import StatusLine
 from napari_ssl_pretrain.gui.words import moment
@@ -92,7 +92,7 @@ class Runs(QWidget):
         self._lister = Lister()
         self._listing = self._sized = False
         self._runs: list[Listed] = []
-        self.results = ResultLayers(self.viewer)
+        self.results = LayerQueue(self.viewer, self)
         self.folder = PathsEditor("folder", empty="")
         self.folder.setObjectName("result_dir")
         self.folder.set(self._first_folder())
@@ -237,7 +237,7 @@ class Runs(QWidget):
 
     def _on_results(self, found: list[Result], run: RunDir) -> None:
         for result in found:
-            self.results.show(result, run)
+            self.results.put(result, run)
         images = len({result.image for result in found})
         self.status.say(
             f"{len(found)} layers of {images} image{'s' * (images != 1)} of {run.run_name} opened."

@@ -49,12 +49,22 @@ BACKBONES: dict[str, BackboneRow] = {
 
 AUTO_BACKBONE: dict[Task, str] = {"crappify": "residual_unet", "masking": "residual_unet"}
 
-UNET_FEATURES: dict[str, tuple[int, ...]] = {
-    "tiny": (16, 32, 64, 128),
-    "small": (16, 32, 64, 160, 320),
-    "base": (32, 64, 128, 256, 320),
-    "large": (64, 128, 256, 512, 512, 512),
+UNET_FEATURES: dict[int, dict[str, tuple[int, ...]]] = {
+    2: {
+        "tiny": (16, 32, 64, 128),
+        "small": (16, 32, 64, 160, 320),
+        "base": (32, 64, 128, 256, 320),
+        "large": (64, 128, 256, 512, 512, 512),
+    },
+    3: {
+        "tiny": (8, 16, 32, 64),
+        "small": (16, 32, 64, 128, 160),
+        "base": (32, 64, 128, 256, 320),
+        "large": (32, 64, 128, 256, 320, 320),
+    },
 }
+"""Channels of each resolution by ``ndim`` and size; few at full resolution, where time goes."""
+
 UNET_BLOCKS: dict[str, int] = {"tiny": 1, "small": 1, "base": 2, "large": 3}
 
 MAE_SIZES: dict[str, tuple[int, int, int, int, int, int]] = {

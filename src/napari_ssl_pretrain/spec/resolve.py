@@ -106,7 +106,7 @@ def resolve(config: PretrainConfig, summary: DataSummary, hardware: Hardware) ->
     fields = config.model_dump()
     fields["data"] |= {"ndim": summary.ndim, "patch_size": patch}
     fields["pretext"] |= {"token_size": token}
-    fields["backbone"] |= _backbone(config.backbone, row)
+    fields["backbone"] |= _backbone(config.backbone, row, summary.ndim)
     fields["training"] |= _training(config, summary, patch, row, hardware)
     fields["compute"] |= _compute(config, hardware)
     return ResolvedConfig(**fields)
@@ -199,11 +199,11 @@ def _check_halves(
     )
 
 
-def _backbone(asked: BackboneConfig, row: backbones.BackboneRow) -> dict[str, object]:
+def _backbone(asked: BackboneConfig, row: backbones.BackboneRow, ndim: int) -> dict[str, object]:
     found: dict[str, object] = {"name": row.name}
     if row.family == "unet":
         chosen: dict[str, object] = {
-            "features_per_stage": backbones.UNET_FEATURES[asked.size],
+            "features_per_stage": backbones.UNET_FEATURES[ndim][asked.size],
             "blocks_per_stage": backbones.UNET_BLOCKS[asked.size],
             "norm": "none",
         }
