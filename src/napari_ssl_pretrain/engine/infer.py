@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -112,14 +112,21 @@ class Restorer:
     def _padded(
         self, frame: np.ndarray, hidden: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Mirror the frame's far ends to whole tokens and to a tile at least."""
+        """Fill up the frame's far ends to whole tokens and to a tile at least.
+
+        They are mirrored, but for masking the last pixels are repeated: a mirror would put
+        pixels of a hidden token into a visible one that is cut by the border.
+        """
         unit = self._task.token_size if isinstance(self._task, Masking) else (1,) * len(self._tile)
         size = [
             max(t, math.ceil(n / u) * u)
             for n, t, u in zip(frame.shape[1:], self._tile, unit, strict=True)
         ]
+        mode: Literal["edge", "symmetric"] = (
+            "edge" if isinstance(self._task, Masking) else "symmetric"
+        )
         ends = [(0, s - n) for s, n in zip(size, frame.shape[1:], strict=True)]
-        padded = np.pad(frame.astype(np.float32), [(0, 0), *ends], mode="symmetric")
+        padded = np.pad(frame.astype(np.float32), [(0, 0), *ends], mode=mode)
         if hidden is not None:
             grid = [s // u for s, u in zip(size, unit, strict=True)]
             hidden = np.pad(
