@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from napari_ssl_pretrain.data.survey import open_image
 from napari_ssl_pretrain.data.writers import write_array
 from napari_ssl_pretrain.gui import results
+from napari_ssl_pretrain.gui.layer_queue import PAUSE_MS, LayerQueue
 from napari_ssl_pretrain.gui.result_layers import ResultLayers
 from napari_ssl_pretrain.gui.results import ResultReader, stored_array
 from napari_ssl_pretrain.spec import events as ev
@@ -131,3 +133,21 @@ def test_limits_are_those_of_the_source(tmp_path: Path) -> None:
     write_array(Path(event.source), pixels(60, 60) // 2, "YX")
     (result,) = ResultReader().read([event])
     assert result.limits[0][1] <= 127
+
+
+def test_the_queue_adds_one_layer_at_a_time_and_only_the_newest(
+    viewer: Any, tmp_path: Path, qtbot: Any
+) -> None:
+    queue = LayerQueue(viewer, viewer.window._qt_window)
+    two = saved(tmp_path, pixels(2, 20, 30), "CYX", "original", "two")
+    one = saved(tmp_path, pixels(20, 30), "YX", "restored")
+    counts = []
+    viewer.layers.events.inserted.connect(lambda: counts.append(time.monotonic()))
+    with qtbot.waitSignal(queue.drained, timeout=5000):
+        for event in (two, one, one.replace(step=2)):
+            (result,) = ResultReader().read([event])
+            queue.put(result, RUN)
+    names = [layer.name for layer in viewer.layers]
+    assert names == ["two original", "two original [1]", "im restored"]
+    assert min(np.diff(counts)) > PAUSE_MS / 2000
+    assert viewer.layers["im restored"].metadata["napari-ssl-pretrain"]["step"] == 2
