@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 
@@ -95,3 +97,14 @@ def test_ctrl_c_before_training_exits_with_130(say, monkeypatch):
 
     monkeypatch.setattr(runs, "command", interrupted)
     assert say("runs", ".").code == 130
+
+
+def test_other_packages_are_kept_quiet(say, monkeypatch):
+    def noisy(_):
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+        logging.getLogger("some.library").error("it is not so bad")
+        return 0
+
+    monkeypatch.setattr(runs, "command", noisy)
+    said = say("runs", ".")
+    assert (said.code, said.out, said.err) == (0, "", "")

@@ -63,13 +63,14 @@ def _quiet_libraries() -> Iterator[None]:
     """Keep other packages' warnings off the terminal; ours are events."""
     import logging  # noqa: PLC0415 - 10 ms that --help does not need
 
-    before, logging.lastResort = logging.lastResort, None
+    nowhere = logging.NullHandler()
+    logging.getLogger().addHandler(nowhere)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.lastResort = before
+        logging.getLogger().removeHandler(nowhere)
 
 
 def _unforeseen(error: BaseException) -> UserError:
