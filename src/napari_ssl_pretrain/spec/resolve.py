@@ -264,7 +264,7 @@ def _training(
     epochs = planned if asked.epochs == "auto" else asked.epochs
     mae = row.family == "mae"
     defaults: dict[str, object] = {
-        "learning_rate": 1e-3 if mae else 4e-3,
+        "learning_rate": 1e-3 if mae else 3e-3 if config.pretext.task == "crappify" else 2e-3,
         "weight_decay": 0.05 if mae else 0.01,
         "warmup_steps": min(50, max(1, steps * epochs // 10)),
         "loss": "mse",
