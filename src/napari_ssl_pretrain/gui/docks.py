@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import Any
 from weakref import WeakSet
 
 import napari.viewer  # noqa: TC002 - napari reads the annotations of commands
-
-if TYPE_CHECKING:
-    from napari_ssl_pretrain.gui.pretrain import Pretrain
-    from napari_ssl_pretrain.gui.runs import Runs
 
 PLUGIN = "napari-ssl-pretrain"
 _OPEN: WeakSet[Any] = WeakSet()
@@ -28,20 +25,14 @@ def find(kind: str, viewer: Any) -> Any:
     return None
 
 
-def open_pretrain(viewer: napari.viewer.Viewer) -> Pretrain:
-    """Show the dock *Pretrain*."""
-    from napari_ssl_pretrain.gui.pretrain import Pretrain  # noqa: PLC0415 - the docks open each other
-
-    shown: Pretrain = _show(Pretrain, "Pretrain", viewer)
-    return shown
+def open_pretrain(viewer: napari.viewer.Viewer) -> Any:
+    """Show the dock *Pretrain* and return its widget."""
+    return _show("pretrain", "Pretrain", viewer)
 
 
-def open_runs(viewer: napari.viewer.Viewer) -> Runs:
-    """Show the dock *Runs*."""
-    from napari_ssl_pretrain.gui.runs import Runs  # noqa: PLC0415 - the docks open each other
-
-    shown: Runs = _show(Runs, "Runs", viewer)
-    return shown
+def open_runs(viewer: napari.viewer.Viewer) -> Any:
+    """Show the dock *Runs* and return its widget."""
+    return _show("runs", "Runs", viewer)
 
 
 def menu_pretrain(viewer: napari.viewer.Viewer) -> None:
@@ -54,7 +45,9 @@ def menu_runs(viewer: napari.viewer.Viewer) -> None:
     open_runs(viewer)
 
 
-def _show(kind: Any, name: str, viewer: Any) -> Any:
+def _show(module: str, name: str, viewer: Any) -> Any:
+    # by name, for the docks open each other and imports must not go in circles
+    kind = getattr(import_module(f"napari_ssl_pretrain.gui.{module}"), name)
     viewer = getattr(viewer, "__wrapped__", viewer)
     dock = find(kind.__name__, viewer)
     if dock is None:

@@ -266,7 +266,7 @@ class Runs(QWidget):
         if isinstance(found, Problem):
             self.status.say(str(found.error), error=True)
             return None
-        pretrain = docks.open_pretrain(self.viewer)
+        pretrain: Pretrain = docks.open_pretrain(self.viewer)
         pretrain.setValue(found)
         pretrain.tabs.setCurrentWidget(pretrain.form)
         self.status.say(f"The settings of {found.name}_{found.run_id} are in Pretrain.")
