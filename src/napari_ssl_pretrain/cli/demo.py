@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,10 +132,15 @@ def source(name: str) -> Path:
 
 def conclusion(task: str, config: PretrainConfig, summary: dict[str, Any]) -> list[str]:
     """Say what one task came to, in words and where to look."""
-    run = run_dir(config)
+    run, test = run_dir(config), summary.get("test") or {}
     score = " ".join(reports.score_lines(summary)) or "stopped before the test"
     look = run.per_image if task == "crappify" else run.mae_checks
-    return ["", f"{task}: {score}", f"  images {look}", f"  model  {run.checkpoint('best')}"]
+    lines = ["", f"{task}: {score}"]
+    if test.get("hidden_mse", 0.0) > test.get("hidden_mse_inpaint", math.inf):
+        lines.append(
+            "  so short a training does not reach smooth interpolation: give it more --minutes"
+        )
+    return [*lines, f"  images {look}", f"  model  {run.checkpoint('best')}"]
 
 
 def next_steps(folder: Path, seconds: float) -> list[str]:
