@@ -157,7 +157,11 @@ class BackboneConfig(Frozen):
         "auto", "mae_vit: attention heads of the encoder.", advanced=True
     )
     mlp_ratio: float = _option(
-        4.0, "mae_vit: width of the feed-forward part over that of the block.", advanced=True, gt=0
+        4.0,
+        "mae_vit: width of the feed-forward part over that of the block.",
+        advanced=True,
+        gt=0,
+        le=64,
     )
     decoder_embed_dim: Auto | PositiveInt = _option(
         "auto", "mae_vit: width of the decoder.", advanced=True
@@ -177,7 +181,7 @@ class TrainingConfig(Frozen):
     steps_per_epoch: Auto | PositiveInt = _option(
         "auto", "Steps between two validations.", advanced=True
     )
-    max_minutes: Annotated[float, Field(gt=0)] | None = _option(
+    max_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = _option(
         None, "Minutes that training may take, turned into a number of steps after a warm-up."
     )
     batch_size: Auto | PositiveInt = _option("auto", "Patches a step, over all devices together.")

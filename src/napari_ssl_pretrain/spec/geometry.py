@@ -69,10 +69,14 @@ def token_size(spacing: tuple[float, ...], side: int = 8) -> tuple[int, ...]:
 
 
 def patch_size(
-    shapes: tuple[tuple[int, ...], ...], spacing: tuple[float, ...], multiple: tuple[int, ...]
+    shapes: tuple[tuple[int, ...], ...],
+    spacing: tuple[float, ...],
+    multiple: tuple[int, ...],
+    least: tuple[int, ...] | None = None,
 ) -> tuple[int, ...]:
     """Return a patch that most images hold, a multiple of ``multiple`` on each axis.
 
+    No axis is shorter than ``least``, itself such a multiple; without it, than ``multiple``.
     About 128² pixels in 2D and 64³ voxels of equal physical sides in 3D.
     """
     ndim = len(spacing)
@@ -80,6 +84,6 @@ def patch_size(
     wanted = [side / k for k in spacing]
     typical = [sorted(s[axis] for s in shapes)[len(shapes) // 4] for axis in range(ndim)]
     return tuple(
-        max(m, min(round(w / m), n // m) * m)
-        for w, n, m in zip(wanted, typical, multiple, strict=True)
+        max(floor, min(round(w / m), n // m) * m)
+        for w, n, m, floor in zip(wanted, typical, multiple, least or multiple, strict=True)
     )

@@ -143,8 +143,13 @@ def _patch_size(
         small = tuple(4 if k >= geometry.FLAT else 16 for k in spacing)
         # even in the plane, so that a U-Net can halve patches of odd tokens
         even = (*token[:-2], *(math.lcm(2, t) for t in token[-2:]))
-        multiple = even if masking else small
-        return geometry.patch_size(summary.shapes, spacing, multiple)
+        if not masking:
+            return geometry.patch_size(summary.shapes, spacing, small)
+        # two tokens at least, however small the images, so that one of them can be hidden
+        plane = (
+            math.ceil(max(8, 2 * t) / m) * m for t, m in zip(token[-2:], even[-2:], strict=True)
+        )
+        return geometry.patch_size(summary.shapes, spacing, even, (*even[:-2], *plane))
     _rank("data.patch_size", asked, summary.ndim)
     _check_patch(asked, token if masking else None)
     return asked
