@@ -111,6 +111,18 @@ def test_json_is_the_events_file_and_ctrl_c_saves_the_state_for_a_resume(place):
     assert (summary["state"], summary["steps"]) == ("finished", 2 * epochs)
 
 
+def test_a_reader_that_goes_away_does_not_end_the_run(place):
+    process = subprocess.Popen(
+        [*COMMAND, "run", "--config", "c.yaml", "--json"], cwd=place,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(120) == 0
+    assert process.stderr.read() == ""
+    assert read_events(RunDir(place / "out", "job"))[-1].state == "finished"
+
+
 def test_ctrl_c_before_training_leaves_nothing_or_a_stopped_run(place):
     process = subprocess.Popen(
         [*COMMAND, "run", "--config", "c.yaml"],

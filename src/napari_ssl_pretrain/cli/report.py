@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol
@@ -40,13 +40,20 @@ class Report(Protocol):
         """Leave the terminal as it was."""
 
 
+def say(line: str) -> None:
+    """Print a line at once; a reader that has gone (such as ``head``) does not end a run."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class JsonReport:
     """One JSON object a line, as in ``events.jsonl``."""
 
     def __call__(self, event: AnyEvent) -> None:
         """Print one event."""
-        sys.stdout.write(event.to_line())
-        sys.stdout.flush()
+        say(event.to_line().rstrip("\n"))
 
     def note(self, sentence: str) -> None:
         """Print a note as an event."""
@@ -85,7 +92,7 @@ class PlainReport:
     def note(self, sentence: str) -> None:
         """Print a line at once."""
         self._last_line = time.monotonic()
-        print(sentence, flush=True)
+        say(sentence)
 
     def close(self) -> None:
         """Do nothing."""
@@ -207,8 +214,3 @@ def score_lines(summary: dict[str, Any]) -> list[str]:
             parts.append(f"filled by smooth interpolation {test['hidden_mse_inpaint']:.3f}")
         return [", ".join(parts) + " (squared, lower is better)"]
     return []
-
-
-def result_json(summary: dict[str, Any]) -> str:
-    """Return a summary as indented JSON."""
-    return json.dumps(summary, indent=2)
