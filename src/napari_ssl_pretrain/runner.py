@@ -35,6 +35,9 @@ COMMAND = (sys.executable, "-m", "napari_ssl_pretrain")
 MAX_STEPS_READ = 4000
 """Steps kept of one reading: a week's history must not take the reader's breath away."""
 
+NICENESS = 2
+"""How far a run steps back for the viewer where both want the processor."""
+
 _USAGE_ERROR = 2
 _OTHER = "Choose another folder."
 _STEP = b'"kind": "step_finished"'
@@ -321,13 +324,14 @@ def _write_config(config: PretrainConfig) -> Path:
 
 
 def _launch(arguments: list[str], log: Any) -> subprocess.Popen[bytes]:
-    """Start a detached process that goes on when this one ends."""
+    """Start a detached process that outlives this one and steps back a little for it."""
     environment = dict(os.environ, PYTHONUNBUFFERED="1", PYTHONIOENCODING="utf-8", MPLBACKEND="Agg")
     detached: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
         flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+        flags |= subprocess.BELOW_NORMAL_PRIORITY_CLASS
         detached = {"creationflags": flags}
-    return subprocess.Popen(  # noqa: S603 - our own command line, no shell
+    process = subprocess.Popen(  # noqa: S603 - our own command line, no shell
         arguments,
         stdin=subprocess.DEVNULL,
         stdout=log,
@@ -335,6 +339,10 @@ def _launch(arguments: list[str], log: Any) -> subprocess.Popen[bytes]:
         env=environment,
         **detached,
     )
+    if sys.platform != "win32":
+        with contextlib.suppress(psutil.Error, OSError):
+            psutil.Process(process.pid).nice(NICENESS)
+    return process
 
 
 def _append_line(path: Path, line: str) -> None:

@@ -192,3 +192,11 @@ def test_the_form_fits_a_narrow_dock(form: ConfigForm, qtbot: Any) -> None:
     inside = form.widget()
     assert inside is not None
     assert inside.minimumSizeHint().width() <= 350
+
+
+def test_what_does_not_matter_is_left_out_of_a_job(form: ConfigForm) -> None:
+    form.set("data.train", ("x",))
+    form.set("pretext.mask_ratio", 0.5)
+    form.set("pretext.task", "crappify")
+    assert "mask_ratio" not in form.fields(only_relevant=True)["pretext"]
+    assert form.value().pretext.mask_ratio == 0.5, "and comes back with the task"

@@ -215,10 +215,19 @@ class ConfigForm(QScrollArea):
         """Change one field."""
         self.rows[path].editor.set(value)
 
-    def fields(self) -> dict[str, Any]:
-        """Return what all fields hold, nested, valid or not."""
-        nested: dict[str, Any] = {}
+    def fields(self, *, only_relevant: bool = False) -> dict[str, Any]:
+        """Return what the fields hold, nested, valid or not.
+
+        Parameters
+        ----------
+        only_relevant
+            Leave out fields that do not matter for the task and the network.
+        """
+        task, backbone = str(self.get("pretext.task")), str(self.get("backbone.name"))
+        nested: dict[str, Any] = {"data": {}, "pretext": {}}
         for path, row in self.rows.items():
+            if only_relevant and not row.only.holds(task, backbone):
+                continue
             group, _, key = path.rpartition(".")
             (nested.setdefault(group, {}) if group else nested)[key] = row.editor.get()
         if not nested["data"]["train"]:

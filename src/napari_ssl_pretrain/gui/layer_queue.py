@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
@@ -55,6 +57,20 @@ class LayerQueue(QObject):
                 return
             result, run = self._waiting.pop(next(iter(self._waiting)))
             self._adding = self._layers.add(result, run)
-        if next(self._adding, None) is None:
+        with collection_postponed():
+            layer = next(self._adding, None)
+        if layer is None:
             self._adding = None
             self._one()
+
+
+@contextmanager
+def collection_postponed() -> Iterator[None]:
+    """Let Python collect garbage in another turn: in a viewer that takes as long again."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()

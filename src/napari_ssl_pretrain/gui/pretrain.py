@@ -199,7 +199,7 @@ class Pretrain(QWidget):
         """Return the job that the form describes, or show what is wrong with it."""
         self.form.clear_errors()
         try:
-            job = make_job(self.form.fields(), self.viewer)
+            job = make_job(self.form.fields(only_relevant=True), self.viewer)
         except UserError as error:
             self._show_error(error)
             return None
