@@ -7,6 +7,8 @@ import torch
 from hypothesis import settings
 from run_samples import write
 
+from napari_ssl_pretrain.engine import session
+
 settings.register_profile("engine", deadline=None)
 settings.load_profile("engine")
 
@@ -23,3 +25,11 @@ def planes(tmp_path):
     write(tmp_path / "images" / "b.tif", "YX", (24, 36), "uint8", 2)
     write(tmp_path / "test" / "t.tif", "YX", (21, 34), "uint8", 3)
     return tmp_path
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Leave the charts out, which take most of a small run's time, and validate on little."""
+    monkeypatch.setattr(session, "draw_charts", lambda *_: None)
+    monkeypatch.setattr(session, "draw_model_plot", lambda *_: None)
+    monkeypatch.setattr(session, "VALIDATION_PIXELS", 8 * 16**2)

@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import tifffile
 
+from napari_ssl_pretrain.engine import checkpoint
 from napari_ssl_pretrain.engine.run import PretrainResult, pretrain
 from napari_ssl_pretrain.spec import events as ev
 from napari_ssl_pretrain.spec.config import PretrainConfig
@@ -97,15 +98,24 @@ def run_of(asked: PretrainConfig) -> RunDir:
     return RunDir(Path(asked.result_dir), asked.name, asked.run_id)
 
 
-def stop_after(step: int) -> Callable[[AnyEvent], None]:
-    """Return a pair: what to emit into, and what says whether to stop."""
-    count = [0]
+def stop_after(steps: int) -> Callable[[], bool]:
+    """Return what says to stop after so many steps."""
+    count = iter(range(1, 10**9))
+    return lambda: next(count) >= steps
 
-    def should_stop() -> bool:
-        count[0] += 1
-        return count[0] >= step
 
-    return should_stop
+def raising(error: BaseException) -> Callable[..., Any]:
+    """Return a function that raises."""
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return fail
+
+
+def last_state(asked: PretrainConfig, which: Literal["best", "last"] = "last") -> dict[str, Any]:
+    """Return a checkpoint of a run."""
+    return checkpoint.load(run_of(asked).checkpoint(which))
 
 
 def tree(folder: Path) -> dict[str, bytes]:

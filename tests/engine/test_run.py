@@ -273,9 +273,8 @@ def test_custom_statistics_are_those_of_the_training_set(whole):
     np.testing.assert_allclose(std, flat.std(axis=1), rtol=1e-5)
 
 
-def test_the_resolved_configuration_runs_again_to_the_same_weights(planes, monkeypatch):
-    monkeypatch.setattr(session, "draw_charts", lambda *_: None)
-    monkeypatch.setattr(session, "draw_model_plot", lambda *_: None)
+@pytest.mark.usefixtures("quick")
+def test_the_resolved_configuration_runs_again_to_the_same_weights(planes):
     asked = config(planes, "masking", training={"seed": 5})
     do(asked)
     run = run_of(asked)
