@@ -69,7 +69,7 @@ def take_all(viewer: Any) -> None:
     until(lambda: "tissue_1" in viewer.layers)
     viewer.reset_view()
     wait(0.5)
-    take(viewer, "settings")
+    take(viewer, "pretrain")
 
     dock.buttons["check"].native.click()
     until(lambda: dock.table.table.rowCount() == 4)
@@ -108,7 +108,7 @@ def train(viewer: Any, dock: Any) -> None:
     until(lambda: dock.control.handle is None or _share(dock) > 0.55)
     viewer.reset_view()
     wait(1)
-    take(viewer, "pretrain")
+    take(viewer, "training")
     until(lambda: not dock.control.active)
     wait(0.5)
     take(viewer, "finished")

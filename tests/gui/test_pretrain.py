@@ -323,3 +323,20 @@ def test_a_row_of_the_table_opens_its_image(
     dock.table.table.cellDoubleClicked.emit(1, 0)
     qtbot.waitUntil(lambda: "b" in names(viewer), timeout=5000)
     assert tuple(viewer.layers["b"].scale) == (0.5, 0.25)
+
+
+def test_check_tells_the_time_once_a_run_was_seen(
+    make_pretrain: Make, click: Click, qtbot: Any, images: Path
+) -> None:
+    dock = make_pretrain(
+        data__train=(str(images),), data__patch_size="64, 64", backbone__name="unet"
+    )
+    plan = dock.findChild(QLabel, "plan")
+    assert plan is not None
+    click(dock, "check")
+    qtbot.waitUntil(lambda: "after the first steps" in plan.text(), timeout=10_000)
+    click(dock, "start")
+    qtbot.waitUntil(lambda: "finished" in status(dock) and idle(dock), timeout=20_000)
+    dock.form.set("compute.device", "cpu")
+    click(dock, "check")
+    qtbot.waitUntil(lambda: "at the 100 patches/s of an earlier run" in plan.text(), timeout=10_000)

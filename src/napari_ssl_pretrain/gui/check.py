@@ -24,7 +24,9 @@ from napari_ssl_pretrain.data.survey import survey
 from napari_ssl_pretrain.errors import DataError, UserError
 from napari_ssl_pretrain.gui.machine import guess_hardware
 from napari_ssl_pretrain.gui.problem import Problem
+from napari_ssl_pretrain.gui.remember import speed_key
 from napari_ssl_pretrain.gui.watch import Saved, save_layers
+from napari_ssl_pretrain.gui.words import duration
 from napari_ssl_pretrain.spec.resolve import resolve, unused_keys
 
 if TYPE_CHECKING:
@@ -76,7 +78,7 @@ class Report:
 
 
 def check(
-    config: PretrainConfig, sources: dict[Path, LayerSource]
+    config: PretrainConfig, sources: dict[Path, LayerSource], speeds: dict[str, float]
 ) -> Generator[Counted | Saved | Problem | None, None, Report | None]:
     """Look at the images and resolve every ``auto``; nothing is trained."""
     try:
@@ -84,7 +86,7 @@ def check(
         yield None
         found = survey(config.data)
         resolved = resolve(config, found.summary(), guess_hardware(config.compute.device))
-        plan = plan_text(found, resolved)
+        plan = plan_text(found, resolved, speeds)
         rows: list[Row] = []
         images = [(s, image) for s in SETS for image in getattr(found, s)]
         for number, (name, image) in enumerate(images[:MAX_ROWS]):
@@ -149,7 +151,7 @@ def _spacing(image: Image) -> str:
     return f"{sizes} {info.unit or ''}".strip()
 
 
-def plan_text(found: Survey, resolved: ResolvedConfig) -> str:
+def plan_text(found: Survey, resolved: ResolvedConfig, speeds: dict[str, float]) -> str:
     """Say what would be trained, in a few lines of HTML."""
     training, data = resolved.training, resolved.data
     sets = [
@@ -160,21 +162,29 @@ def plan_text(found: Survey, resolved: ResolvedConfig) -> str:
     channels = f"{found.in_channels} channel{'s' * (found.in_channels != 1)}"
     patch = " x ".join(map(str, data.patch_size))
     steps = training.epochs * training.steps_per_epoch
-    time = (
-        f"{training.max_minutes:g} min at most"
-        if training.max_minutes
-        else "time left is shown after the first steps"
-    )
     weight = math.prod(data.patch_size) * training.batch_size * found.in_channels * 4 / 2**20
     lines = (
         f"<b>{', '.join(sets)}</b>; {found.ndim}D, {channels}",
         f"<b>Network</b> {resolved.backbone.size} {html.escape(resolved.backbone.name)}"
         f" on {resolved.compute.device}, {resolved.compute.precision}",
         f"<b>Patches</b> {patch}, {training.batch_size} a step ({weight:.3g} MB of pixels)",
-        f"<b>Steps</b> {steps} in {training.epochs} epochs; {time}",
+        f"<b>Steps</b> {steps} in {training.epochs} epochs; {time_text(resolved, speeds)}",
         f"<b>Memory</b> images may take {resolved.compute.memory_gb:.3g} GB",
     )
     return "<br>".join(lines)
+
+
+def time_text(resolved: ResolvedConfig, speeds: dict[str, float]) -> str:
+    """Say how long training may take: as asked for, or as fast as an earlier run was here."""
+    training, backbone = resolved.training, resolved.backbone
+    if training.max_minutes:
+        return f"{training.max_minutes:g} min"
+    place = (resolved.compute.device, resolved.data.patch_size)
+    speed = speeds.get(speed_key(backbone.name, backbone.size, *place))
+    if speed is None:
+        return "time left is shown after the first steps"
+    seconds = training.epochs * training.steps_per_epoch * training.batch_size / speed
+    return f"about {duration(seconds)}, at the {speed:.3g} patches/s of an earlier run"
 
 
 class CheckTable(QWidget):

@@ -216,6 +216,7 @@ class Pretrain(QWidget):
         self._crew.start(
             check,
             *job,
+            remember.load_speeds(),
             yielded=self._on_checking,
             returned=self._on_checked,
             errored=self._unexpected,

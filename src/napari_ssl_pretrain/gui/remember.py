@@ -1,8 +1,9 @@
-"""What the docks remember from one session to the next: the form, and the run last watched."""
+"""What the docks remember from one session to the next: form, run last watched, speeds."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +49,18 @@ def load_run() -> tuple[RunDir | None, bool]:
     except (KeyError, TypeError, ValueError):
         return None, False
     return run, bool(fields.get("watching"))
+
+
+def speed_key(backbone: str, size: str, device: str, patch_size: tuple[int, ...]) -> str:
+    """Return under which name the speed of a network on a device is remembered."""
+    return f"{backbone} {size} {device} {math.prod(patch_size)}"
+
+
+def save_speed(key: str, patches_per_second: float) -> None:
+    """Remember how fast a network learned here."""
+    save("speeds", load("speeds") | {key: patches_per_second})
+
+
+def load_speeds() -> dict[str, float]:
+    """Return the speeds of earlier runs."""
+    return {k: float(v) for k, v in load("speeds").items() if isinstance(v, int | float) and v > 0}

@@ -68,6 +68,7 @@ class RunControl(QObject):
         self._crew, self._monitor = crew, monitor
         self._status, self._progress = shown
         self._starting = self._stop_wanted = self._found = self._saved = False
+        self._size = self._speed_key = ""
 
     @property
     def active(self) -> bool:
@@ -93,6 +94,7 @@ class RunControl(QObject):
     def _begin(self, *, found: bool) -> None:
         self._starting, self._found = True, found
         self._stop_wanted = self._saved = False
+        self._size = self._speed_key = ""
         self._monitor.clear()
         self._progress.setRange(0, 0)
         self._progress.setFormat("")
@@ -159,8 +161,11 @@ class RunControl(QObject):
         for event in news.events:
             if event.kind == "checkpoint_saved":
                 self._saved = True
-            elif event.kind == "process_started" and self._found:
-                self._tell_config(event)
+            elif event.kind == "process_started":
+                self._read_config(event)
+            elif event.kind == "run_started":
+                place = (self._size, event.device, event.patch_size)
+                self._speed_key = remember.speed_key(event.backbone, *place)
         self._monitor.take(news)
         for result in news.results:
             self.results.put(result, handle.run)
@@ -171,12 +176,14 @@ class RunControl(QObject):
             # last, for napari's bar handles waiting events inside: the run's end may be among them
             self.activity.show(news.status, handle.run.run_name)
 
-    def _tell_config(self, event: ev.ProcessStarted) -> None:
+    def _read_config(self, event: ev.ProcessStarted) -> None:
         try:
             config = PretrainConfig.from_dict(parse_yaml(event.config, "events.jsonl"))
         except UserError:
             return  # of another version: it can be watched all the same
-        self.config_found.emit(config)
+        self._size = config.backbone.size
+        if self._found:
+            self.config_found.emit(config)
 
     def _show_progress(self, status: RunStatus) -> None:
         if not status.steps or status.state in {"starting", "preparing"}:
@@ -192,6 +199,8 @@ class RunControl(QObject):
         if handle is None or finished is None:
             return
         status = handle.status
+        if self._speed_key and status.patches_per_second:
+            remember.save_speed(self._speed_key, status.patches_per_second)
         self._rest()
         remember.save_run(handle.run, watching=False)
         if status.state == "finished":
