@@ -109,10 +109,14 @@ def run_child(command: list[str], log: Path, threads: int) -> Child:
         text=True,
         errors="replace",
     )
-    with log.open("w", encoding="utf-8") as file:
-        for line in process.stdout or ():
-            lines.append((time.time() - launched, line))
-            file.write(line)
+    try:
+        with log.open("w", encoding="utf-8") as file:
+            for line in process.stdout or ():
+                lines.append((time.time() - launched, line))
+                file.write(line)
+    except BaseException:
+        process.kill()
+        raise
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
