@@ -132,13 +132,24 @@ words = st.text(
 names = st.text("abcXYZ019_- ", min_size=1, max_size=12).filter(
     lambda text: text.strip(". ") == text
 )
-positive = st.integers(1, 10**6)
 paths = st.one_of(words, st.lists(words, min_size=1, max_size=3))
 auto = st.just("auto")
+SCHEMA = PretrainConfig.model_json_schema()
 
 
-def number(low, high):
-    return st.floats(low, high, exclude_min=True, exclude_max=True)
+def number(key):
+    """A strategy for the numbers that a key takes, from the model's own bounds."""
+    group, _, name = key.rpartition(".")
+    inside = SCHEMA["$defs"][f"{group.capitalize()}Config"] if group else SCHEMA
+    options = inside["properties"][name].get("anyOf", [inside["properties"][name]])
+    rules = next(o for o in options if o.get("type") in {"number", "integer"})
+    if rules["type"] == "integer":
+        high = rules.get("maximum", rules.get("exclusiveMaximum", 10**6 + 1) - 1)
+        return st.integers(rules["minimum"], high)
+    low = rules.get("minimum", rules.get("exclusiveMinimum"))
+    high = rules.get("maximum", rules.get("exclusiveMaximum", 1e6))
+    ends = {"exclude_min": "minimum" not in rules, "exclude_max": "maximum" not in rules}
+    return st.floats(low, high, **ends)
 
 
 def lengths(ndim, highest=4096):
@@ -150,11 +161,11 @@ def fields_of(ndim):
     maybe = st.none()
     return {
         "name": names,
-        "run_id": positive,
+        "run_id": number("run_id"),
         "result_dir": words,
         "data.train": paths,
         "data.validation": maybe | paths,
-        "data.validation_fraction": st.floats(0, 0.99),
+        "data.validation_fraction": number("data.validation_fraction"),
         "data.test": maybe | paths,
         "data.axes": st.sampled_from(["auto", "YX", "YXC", "CYX", "TZCYX", "zyx"]),
         "data.ndim": st.just(ndim),
@@ -164,33 +175,33 @@ def fields_of(ndim):
             ["zscore", "percentile", "minmax", "divide", "custom"]
         ),
         "pretext.task": st.sampled_from(["crappify", "masking"]),
-        "pretext.noise": st.floats(0, 1),
-        "pretext.resizing_factor": st.floats(1, 64),
+        "pretext.noise": number("pretext.noise"),
+        "pretext.resizing_factor": number("pretext.resizing_factor"),
         "pretext.fresh": st.booleans(),
         "pretext.ssl_source_dir": auto | words,
-        "pretext.mask_ratio": number(0, 1),
+        "pretext.mask_ratio": number("pretext.mask_ratio"),
         "pretext.mask_type": st.sampled_from(["random", "grid", "block"]),
         "pretext.token_size": auto | st.integers(1, 64) | lengths(ndim, 64),
         "pretext.normalize_target": st.booleans(),
         "backbone.name": auto | words,
         "backbone.size": st.sampled_from(["tiny", "small", "base", "large"]),
-        "backbone.features_per_stage": auto | st.lists(positive, min_size=2, max_size=6),
+        "backbone.features_per_stage": auto | st.lists(st.integers(1, 999), min_size=2, max_size=6),
         "backbone.norm": st.sampled_from(["auto", "instance", "none"]),
-        "backbone.mlp_ratio": number(0, 100),
-        "training.max_minutes": maybe | number(0, 1e6),
-        "training.learning_rate": auto | number(0, 10),
-        "training.weight_decay": auto | st.floats(0, 10),
-        "training.warmup_steps": auto | st.integers(0, 10**6),
-        "training.gradient_clip": st.floats(0, 1e6),
+        "backbone.mlp_ratio": number("backbone.mlp_ratio"),
+        "training.max_minutes": maybe | number("training.max_minutes"),
+        "training.learning_rate": auto | number("training.learning_rate"),
+        "training.weight_decay": auto | number("training.weight_decay"),
+        "training.warmup_steps": auto | number("training.warmup_steps"),
+        "training.gradient_clip": number("training.gradient_clip"),
         "training.loss": st.sampled_from(["auto", "l1", "mse", "charbonnier"]),
         "training.augment": st.booleans(),
-        "training.patience": maybe | positive,
-        "training.seed": st.integers(0, 2**63 - 1),
+        "training.patience": maybe | number("training.patience"),
+        "training.seed": number("training.seed"),
         "training.load_checkpoint": maybe | words,
         "compute.device": st.sampled_from(["auto", "cpu", "cuda", "cuda:1", "mps"]),
         "compute.precision": st.sampled_from(["auto", "fp32", "bf16", "fp16"]),
-        "compute.workers": auto | st.integers(0, 256),
-        "compute.memory_gb": auto | number(0, 1e6),
+        "compute.workers": auto | number("compute.workers"),
+        "compute.memory_gb": auto | number("compute.memory_gb"),
     }
 
 
@@ -205,9 +216,8 @@ COUNTS = {
 def configurations(draw):
     """Nested fields with some keys set and others left out."""
     strategies = fields_of(draw(st.sampled_from([2, 3])))
-    strategies |= {
-        f"{group}.{key}": auto | positive for group, keys in COUNTS.items() for key in keys
-    }
+    counts = [f"{group}.{key}" for group, keys in COUNTS.items() for key in keys]
+    strategies |= {key: auto | number(key) for key in counts}
     needed = {"data.train", "pretext.task"}
     chosen = needed | draw(st.sets(st.sampled_from(sorted(strategies))))
     tree: dict = {}
