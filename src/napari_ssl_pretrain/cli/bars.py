@@ -29,6 +29,7 @@ class BarReport:
         )
         self._current: tuple[str, TaskID] | None = None
         self._validation = ""
+        self._planned = False
 
     def __call__(self, event: AnyEvent) -> None:
         """Move a bar or print a line."""
@@ -86,7 +87,9 @@ class BarReport:
         self._move("first", "First step", 0, 1, "")
 
     def _steps_planned(self, event: ev.StepsPlanned) -> None:
-        self.note(report.planned_line(event))
+        if not self._planned:  # planned again where the machine became slower
+            self.note(report.planned_line(event))
+        self._planned = True
 
     def _warned(self, event: ev.Warned) -> None:
         self.note(f"note: {event.message}")

@@ -82,6 +82,7 @@ class PlainReport:
     def __init__(self) -> None:
         self._began = self._last_line = time.monotonic()
         self._loss: float | None = None
+        self._planned = False
 
     def __call__(self, event: AnyEvent) -> None:
         """Print what an event is worth."""
@@ -115,7 +116,9 @@ class PlainReport:
         self.note(started_line(event))
 
     def _steps_planned(self, event: ev.StepsPlanned) -> None:
-        self.note(planned_line(event))
+        if not self._planned or self._due():  # planned again where the machine became slower
+            self.note(planned_line(event))
+        self._planned = True
 
     def _step_finished(self, event: ev.StepFinished) -> None:
         first = self._loss is None
