@@ -223,7 +223,7 @@ def test_a_layer_without_a_file_is_kept_with_the_results(
     pixels = np.random.default_rng(0).integers(0, 255, (6, 40, 48), dtype=np.uint8)
     viewer.add_image(pixels, name="my cells", scale=(2, 0.5, 0.5), units=("um", "um", "um"))
     dock = make_pretrain(data__train=("layer: my cells",), name="job")
-    kept = tmp_path / "results" / "job" / "layers" / "my_cells.tif"
+    kept = tmp_path / "results" / "job" / "layers" / "my cells.tif"
     assert dock.value().data.train == (str(kept),)
     click(dock, "check")
     qtbot.waitUntil(lambda: dock.table.table.rowCount() == 1 and idle(dock), timeout=10_000)
@@ -234,7 +234,7 @@ def test_a_layer_without_a_file_is_kept_with_the_results(
 
     click(dock, "start")
     qtbot.waitUntil(lambda: "finished" in status(dock) and idle(dock), timeout=20_000)
-    layer = viewer.layers["my_cells restored"]
+    layer = viewer.layers["my cells restored"]
     assert tuple(layer.scale) == (2, 0.5, 0.5)
 
 

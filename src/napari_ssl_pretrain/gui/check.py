@@ -161,30 +161,31 @@ def plan_text(found: Survey, resolved: ResolvedConfig, speeds: dict[str, float])
     ]
     channels = f"{found.in_channels} channel{'s' * (found.in_channels != 1)}"
     patch = " x ".join(map(str, data.patch_size))
-    steps = training.epochs * training.steps_per_epoch
     weight = math.prod(data.patch_size) * training.batch_size * found.in_channels * 4 / 2**20
     lines = (
         f"<b>{', '.join(sets)}</b>; {found.ndim}D, {channels}",
         f"<b>Network</b> {resolved.backbone.size} {html.escape(resolved.backbone.name)}"
         f" on {resolved.compute.device}, {resolved.compute.precision}",
         f"<b>Patches</b> {patch}, {training.batch_size} a step ({weight:.3g} MB of pixels)",
-        f"<b>Steps</b> {steps} in {training.epochs} epochs; {time_text(resolved, speeds)}",
+        f"<b>Steps</b> {steps_text(resolved, speeds)}",
         f"<b>Memory</b> images may take {resolved.compute.memory_gb:.3g} GB",
     )
     return "<br>".join(lines)
 
 
-def time_text(resolved: ResolvedConfig, speeds: dict[str, float]) -> str:
+def steps_text(resolved: ResolvedConfig, speeds: dict[str, float]) -> str:
     """Say how long training may take: as asked for, or as fast as an earlier run was here."""
     training, backbone = resolved.training, resolved.backbone
     if training.max_minutes:
-        return f"{training.max_minutes:g} min"
+        return f"as many as fit into {training.max_minutes:g} min"
+    steps = training.epochs * training.steps_per_epoch
+    text = f"{steps} in {training.epochs} epochs"
     place = (resolved.compute.device, resolved.data.patch_size)
     speed = speeds.get(speed_key(backbone.name, backbone.size, *place))
     if speed is None:
-        return "time left is shown after the first steps"
-    seconds = training.epochs * training.steps_per_epoch * training.batch_size / speed
-    return f"about {duration(seconds)}, at the {speed:.3g} patches/s of an earlier run"
+        return f"{text}; time left is shown after the first steps"
+    seconds = duration(steps * training.batch_size / speed)
+    return f"{text}; about {seconds}, at the {speed:.3g} patches/s of an earlier run"
 
 
 class CheckTable(QWidget):

@@ -164,5 +164,5 @@ def camera_of(viewer: ViewerModel) -> Any:
 
 def layer_file(result_dir: Path, job: str, name: str) -> Path:
     """Return where the TIFF of a layer without a file is kept."""
-    safe = re.sub(r'[\\/:*?"<>|\s]+', "_", name).strip("._") or "layer"
+    safe = re.sub(r'[\\/:*?"<>|\[\]\x00-\x1f]+', "_", name).strip(" .") or "layer"
     return result_dir / job / "layers" / f"{safe}.tif"
