@@ -293,8 +293,15 @@ def test_a_run_resumed_before_its_plan_makes_one(planes, monkeypatch):
     assert not last_state(asked)["state"]["planned"]
     monkeypatch.setattr(loop, "PLAN_AFTER_SHARE", 0)
     monkeypatch.setattr(loop, "LATE", 1e9)
-    _, said = do(asked, resume=True)
-    assert [e.kind for e in said].count("steps_planned") == 1
+    steps, planned_after = [], []
+
+    def emit(event):
+        if event.kind == "steps_planned":
+            planned_after.append(len(steps))
+
+    pretrain(asked, emit=emit, resume=True, should_stop=lambda: steps.append(0))
+    said = events(run_of(asked))
+    assert planned_after == [loop.PLAN_AFTER_STEPS]  # speed is measured before it is used
     assert said[-1].reason == "time"
 
 
