@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,14 @@ def our_hidden_error(originals: Path, checks: Path) -> float:
             ]
         )
     )
+
+
+def inpainting_error(test_metrics: Path) -> float:
+    """Return the hidden error of smooth interpolation, which our network starts from."""
+    with test_metrics.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    errors = [float(r["hidden_mse_inpaint"]) / float(r["hidden_mse_mean"]) for r in rows]
+    return float(np.mean(errors))
 
 
 def biapy_hidden_error(originals: Path, per_image: Path) -> float:

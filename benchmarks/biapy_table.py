@@ -55,10 +55,11 @@ def _goal(value: str, goal: str, *, met: bool) -> str:
 
 
 def _quality(quality: dict[str, float], *, masking: bool) -> dict[str, str]:
-    theirs, ours = quality["biapy"], quality["ours"]
-    empty = {"restored PSNR, dB (worsened input)": "-", "hidden error / visible mean's": "-"}
+    theirs, ours, given = quality["biapy"], quality["ours"], quality["input"]
+    crappify = "restored PSNR, dB (worsened input)"
+    hidden = "hidden error / visible mean's (smooth interpolation)"
     if masking:
         text = _goal(f"{theirs:.3f} → {ours:.3f}", "lower", met=ours < theirs)
-        return empty | {"hidden error / visible mean's": text}
+        return {crappify: "-", hidden: f"{text} ({given:.3f})"}
     text = _goal(f"{theirs:.2f} → {ours:.2f}", "higher", met=ours > theirs)
-    return empty | {"restored PSNR, dB (worsened input)": f"{text} ({quality['input']:.2f})"}
+    return {crappify: f"{text} ({given:.2f})", hidden: "-"}

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from biapy_data import build_data
 from biapy_runs import Measured, run_biapy, run_ours
-from biapy_scores import biapy_hidden_error, our_hidden_error, restored_psnr
+from biapy_scores import biapy_hidden_error, inpainting_error, our_hidden_error, restored_psnr
 from biapy_settings import (
     SETTINGS,
     Setting,
@@ -144,10 +144,11 @@ class Comparison:
         theirs = self.args.work / "biapy" / setting.name / "long" / "job" / "results" / "job_1"
         ours = self.args.work / "ours" / setting.name / "long" / setting.name
         if setting.masking:
-            checks = ours / "results" / f"{setting.name}_1" / "MAE_checks"
+            results = ours / "results" / f"{setting.name}_1"
             return {
+                "input": inpainting_error(results / "test_metrics.csv"),
                 "biapy": biapy_hidden_error(originals, theirs / "per_image"),
-                "ours": our_hidden_error(originals, checks),
+                "ours": our_hidden_error(originals, results / "MAE_checks"),
             }
         copies = originals.with_name("x_ssl_source")
         restored = fresh(ours.parent / "on_biapy_copies")
