@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Set up this checkout in a virtual environment of its own and use it. Needs Python and pip only.
 
-    python3 dev.py demo     pretrain on two real images (about 6 minutes on two cores)
+    python3 dev.py demo     pretrain on two real images (about 5 minutes on two cores)
     python3 dev.py test     run the test suite, GUI tests included
     python3 dev.py check    style, types, import contracts, sizes
     python3 dev.py install  only set up

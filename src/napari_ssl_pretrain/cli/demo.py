@@ -19,7 +19,7 @@ from napari_ssl_pretrain.spec.config import PretrainConfig
 if TYPE_CHECKING:
     from argparse import Namespace
 
-MINUTES = 1.5
+MINUTES = 2.0
 
 
 @dataclass(frozen=True)

@@ -200,7 +200,7 @@ def _fill_demo(p: Parser) -> None:
         "--task", choices=("crappify", "masking", "both"), default="both", help="default: both"
     )
     p.add_argument(
-        "--minutes", type=_minutes, metavar="M", help="minutes to train each task (default: 1.5)"
+        "--minutes", type=_minutes, metavar="M", help="minutes to train each task (default: 2)"
     )
     p.add_argument(
         "--result_dir", default=f"{PROGRAM}-demo", metavar="D", help="default: %(default)s"
