@@ -312,6 +312,7 @@ def test_side_by_side_spreads_the_layers(make_pretrain: Make, viewer: Any) -> No
     assert grid.enabled
     grid.enabled = False
     assert not dock.monitor.grid.isChecked()
+    viewer.theme = "light"  # the plot follows
 
 
 def test_a_row_of_the_table_opens_its_image(

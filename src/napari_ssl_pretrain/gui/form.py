@@ -291,7 +291,8 @@ class ConfigForm(QScrollArea):
         value = error.value if error.value not in {"", error.subject} else ""
         subject = "" if error.subject == path else error.subject
         head = ": ".join(part for part in (subject, value, error.rule) if part)
-        head = head[:1].upper() + head[1:] if head == error.rule else head
+        if head == error.rule and ": " not in head:
+            head = head[:1].upper() + head[1:]
         self.rows[path].show_error(f"{head}. {error.remedy} {extra}".strip())
         self.reveal(path)
         return True

@@ -65,7 +65,7 @@ class Monitor(QWidget):
         super().__init__()
         self.viewer = viewer
         self._grid: Any = grid_of(viewer)
-        self.plot = LossPlot(self._text_color())
+        self.plot = LossPlot(*self._colors())
         self.figures = QLabel("Start shows here how the network learns.")
         self.figures.setObjectName("figures")
         self.figures.setWordWrap(True)
@@ -97,11 +97,12 @@ class Monitor(QWidget):
         self._grid.events.enabled.disconnect(self._on_grid)
         self.viewer.events.theme.disconnect(self._on_theme)
 
-    def _text_color(self) -> str:
-        return str(get_theme(self.viewer.theme).text.as_hex())
+    def _colors(self) -> tuple[str, str]:
+        theme = get_theme(self.viewer.theme)
+        return str(theme.text.as_hex()), str(theme.background.as_hex())
 
     def _on_theme(self, _event: Any = None) -> None:
-        self.plot.set_color(self._text_color())
+        self.plot.set_colors(*self._colors())
 
     def _on_toggled(self, checked: bool) -> None:  # noqa: FBT001 - Qt's signal
         self._grid.enabled = checked

@@ -62,11 +62,11 @@ class LossPlot(QWidget):
 
     Parameters
     ----------
-    color
-        Colour of axes and legend.
+    color, background
+        Colour of axes and legend, and of what is behind them.
     """
 
-    def __init__(self, color: str) -> None:
+    def __init__(self, color: str, background: str) -> None:
         super().__init__()
         self.train = Curve()
         self.validation = Curve()
@@ -77,7 +77,7 @@ class LossPlot(QWidget):
         self._plot: Any = pg.PlotWidget(background=None, enableMenu=False)
         self._legend: Any = self._plot.addLegend(offset=(-8, 4))
         self._lines = self._furnish()
-        self.set_color(color)
+        self.set_colors(color, background)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._plot)
@@ -105,8 +105,11 @@ class LossPlot(QWidget):
         )
         return train, validation
 
-    def set_color(self, color: str) -> None:
-        """Write axes and legend in a colour of the viewer's theme."""
+    def set_colors(self, color: str, background: str) -> None:
+        """Write axes and legend in colours of the viewer's theme."""
+        behind = pg.mkColor(background)
+        behind.setAlpha(200)
+        self._legend.setBrush(pg.mkBrush(behind))
         for side in ("bottom", "left"):
             axis = self._plot.getPlotItem().getAxis(side)
             axis.setPen(color)
