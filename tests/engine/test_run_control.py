@@ -151,6 +151,25 @@ def test_more_epochs_go_on_from_a_finished_run(planes):
 # --- the same name again ---
 
 
+def test_a_changed_setting_is_said_on_resume(planes):
+    do(config(planes, "crappify"))
+    _, heard = do(config(planes, "crappify", training={"epochs": 2, "seed": 5}), resume=True)
+    said = [e.message for e in heard if e.kind == "warned"]
+    assert any("training.seed is 5, it was" in sentence for sentence in said)
+    assert not any("epochs" in sentence for sentence in said)
+
+
+def test_images_in_the_own_result_folder_are_refused(planes):
+    asked = config(planes, "crappify")
+    do(asked)
+    copies = run_of(asked).ssl_source() / "train"
+    before = tree(planes)
+    again = config(planes, "crappify", data={"train": str(copies), "test": None})
+    with pytest.raises(ConfigError, match="lies in the result folder of this very run"):
+        do(again, overwrite=True)
+    assert tree(planes) == before
+
+
 def test_another_run_id_stands_beside_the_first(planes):
     one = config(planes, "masking")
     two = one.replace(run_id=2)

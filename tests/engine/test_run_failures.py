@@ -260,3 +260,13 @@ def test_weights_that_do_not_fit_are_refused(planes):
         do(other)
     assert not run_of(other).results.exists()
     assert Path(run_of(asked).checkpoint("best")).exists()
+
+
+def test_images_that_cannot_be_decoded_are_refused_before_anything_is_written(planes, monkeypatch):
+    asked = config(planes, "crappify")
+    broken = DataError("a.tif", "cannot be decoded", remedy="Export the image again.")
+    monkeypatch.setattr("napari_ssl_pretrain.data.images.Image.read", raising(broken))
+    before = tree(planes)
+    with pytest.raises(DataError, match=r"no image can be read; a\.tif cannot be decoded"):
+        do(asked)
+    assert tree(planes) == before

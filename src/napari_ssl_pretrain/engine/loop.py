@@ -108,7 +108,9 @@ class Trainer:
             ended = self._run_planned(report, should_stop, on_epoch, on_tick)
             if ended is not None:
                 return ended
-        return "time" if self.config.training.max_minutes and self.state.planned else "done"
+        training = self.config.training
+        cut = self.state.steps < training.epochs * training.steps_per_epoch
+        return "time" if training.max_minutes and cut else "done"
 
     def _run_planned(
         self,

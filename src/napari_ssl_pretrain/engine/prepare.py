@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from napari_ssl_pretrain.spec.config import PretrainConfig
     from napari_ssl_pretrain.spec.run_dir import RunDir, Split
 
+PROBE = 512
+"""Pixels a side that are read to find out whether an image can be read at all."""
+
 Custom = tuple[np.ndarray, np.ndarray]
 
 
@@ -95,6 +98,27 @@ def make_plan(config: PretrainConfig, report: Reporter) -> Plan:
         )
     )
     return Plan(resolved, found, make_task(resolved, found.voxel_size))
+
+
+def find_readable(images: Sequence[Image]) -> Image:
+    """Return the first image whose pixels can be read, before anything is written.
+
+    Raises
+    ------
+    DataError
+        There is none.
+    """
+    why: DataError | None = None
+    for image in images:
+        try:
+            image.read(0, tuple(slice(0, min(n, PROBE)) for n in image.spatial))
+        except DataError as error:
+            why = error
+        else:
+            return image
+    cause = f"; {why.subject} {why.rule}" if why else ""
+    remedy = why.remedy if why else "Give images to train on."
+    raise DataError("data.train", f"no image can be read{cause}", remedy=remedy)
 
 
 def custom_statistics(plan: Plan) -> Custom | None:

@@ -26,6 +26,7 @@ from napari_ssl_pretrain.engine.prepare import (
     ImageSet,
     Plan,
     custom_statistics,
+    find_readable,
     make_plan,
     patch_sets,
     prepare_images,
@@ -33,7 +34,7 @@ from napari_ssl_pretrain.engine.prepare import (
 from napari_ssl_pretrain.engine.state import EpochRow, TrainState
 from napari_ssl_pretrain.engine.testing import PREVIEW_IMAGES, Tester
 from napari_ssl_pretrain.engine.validate import Validator
-from napari_ssl_pretrain.errors import DataError
+from napari_ssl_pretrain.errors import ConfigError, DataError
 from napari_ssl_pretrain.spec import events as ev
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ class Session:
         """
         self.plan = make_plan(self.config, self.report)
         found = self.plan.survey
+        self._refuse_own_results()
+        find_readable(found.train)
         self.spec = backbone_spec(self.plan.config, found.in_channels, found.voxel_size)
         training = self.plan.config.training
         self.state = TrainState(steps=training.epochs * training.steps_per_epoch)
@@ -99,8 +102,28 @@ class Session:
             self._resumed = states.load_last(self.run, self.spec)
             if self._resumed:
                 self.state = states.resumed_state(self._resumed, self.state.steps, training)
+                for sentence in states.changes(self._resumed, self.plan.config):
+                    self.report(ev.Warned(message=sentence))
         elif training.load_checkpoint:
             self._start_weights = states.load_start(training.load_checkpoint, self.run, self.spec)
+
+    def _refuse_own_results(self) -> None:
+        """Keep the images apart from what this run writes, and from what --overwrite deletes.
+
+        Raises
+        ------
+        ConfigError
+            An image lies in the result folder of this run.
+        """
+        found = self.plan.survey
+        for image in (*found.train, *found.validation, *found.test):
+            if image.info.path.resolve().is_relative_to(self.run.results.resolve()):
+                raise ConfigError(
+                    "result_dir",
+                    f"{image.info.path} lies in the result folder of this very run",
+                    value=self.config.result_dir,
+                    remedy="Use another result_dir, name or run_id.",
+                )
 
     @contextmanager
     def claimed(self, *, overwrite: bool) -> Iterator[None]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_ssl_pretrain.engine.backbones import BackboneSpec
     from napari_ssl_pretrain.engine.machine import Machine
     from napari_ssl_pretrain.engine.prepare import Plan
-    from napari_ssl_pretrain.spec.resolve import ResolvedTraining
+    from napari_ssl_pretrain.spec.resolve import ResolvedConfig, ResolvedTraining
     from napari_ssl_pretrain.spec.run_dir import RunDir
 
 __all__ = ["checkpoint_state", "load_last", "load_start", "resumed_state", "save", "weights"]
@@ -114,6 +114,24 @@ def resumed_state(resumed: dict[str, Any], steps: int, training: ResolvedTrainin
     if training.max_minutes is None or not state.planned:
         state.steps = steps
     return state
+
+
+LENGTH = ("epochs", "max_minutes", "patience", "load_checkpoint")
+"""Training settings that may change on a resume without a word."""
+
+
+def changes(resumed: dict[str, Any], config: ResolvedConfig) -> list[str]:
+    """Return one sentence for each setting that differs from the run that is gone on with."""
+    now, said = config.to_dict(), []
+    for group in ("data", "pretext", "training"):
+        before = resumed["config"].get(group, {})
+        for key, value in plain(now[group]).items():
+            if key not in LENGTH and key in before and before[key] != value:
+                said.append(
+                    f"{group}.{key} is {value}, it was {before[key]}: the resumed run will not "
+                    "end as the uninterrupted one would have."
+                )
+    return said
 
 
 def load_start(asked: str, run: RunDir, spec: BackboneSpec) -> dict[str, Any]:
