@@ -13,6 +13,7 @@ import pytest
 from qtpy.QtWidgets import QLabel, QTableWidget, QWidget
 
 from napari_ssl_pretrain import runner
+from napari_ssl_pretrain.data.writers import write_array
 from napari_ssl_pretrain.gui import docks
 from napari_ssl_pretrain.gui.runs import Runs
 from napari_ssl_pretrain.spec.config import PretrainConfig
@@ -32,18 +33,29 @@ def finish(config: PretrainConfig, *, stop: bool = False) -> None:
     assert handle.ended
 
 
-@pytest.fixture
-def runs(viewer: Any, qtbot: Any, images: Path, tmp_path: Path) -> Runs:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs: one that finished, and one that was stopped."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name in "ab":
+        pixels = np.random.default_rng(0).integers(0, 4000, (96, 80), dtype=np.uint16)
+        sizes = {"Y": 0.5, "X": 0.25}
+        write_array(folder / "images" / f"{name}.tif", pixels, "YX", pixel_size=sizes, unit="nm")
     config = PretrainConfig(
         name="job",
-        result_dir=str(tmp_path / "results"),
-        data={"train": str(images)},
+        result_dir=str(folder / "results"),
+        data={"train": str(folder / "images")},
         pretext={"task": "masking"},
     )
     finish(config)
     finish(config.replace(name="slow", run_id=2), stop=True)
+    return folder / "results"
+
+
+@pytest.fixture
+def runs(viewer: Any, qtbot: Any, folder: Path) -> Runs:
     dock = Runs(viewer)
-    dock.folder.set(str(tmp_path / "results"))
+    dock.folder.set(str(folder))
     viewer.window.add_dock_widget(dock, name="Runs")
     qtbot.waitUntil(lambda: dock.table.rowCount() == 2, timeout=10_000)
     return dock
