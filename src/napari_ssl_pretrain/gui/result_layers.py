@@ -40,10 +40,14 @@ class ResultLayers:
 
     def show(self, result: Result, run: RunDir) -> list[ImageLayer]:
         """Add a result, or give its layers new pixels; return its layers."""
-        return list(self.add(result, run))
+        return list(dict.fromkeys(self.add(result, run)))
 
     def add(self, result: Result, run: RunDir) -> Iterator[ImageLayer]:
-        """Add a result layer by layer, whenever the next is asked for."""
+        """Add a result step by step, whenever the next is asked for.
+
+        A layer is added hidden and shown in the step after: adding it and drawing it for the
+        first time take the viewer about 50 ms each.
+        """
         about = {
             "run": run.run_name,
             "result_dir": str(run.result_dir),
@@ -55,7 +59,12 @@ class ResultLayers:
         }
         first = self._is_first(result)
         for number, piece in enumerate(self._pieces(result, self._host(result))):
-            yield self._put(piece, about | {"channel": number}, first=first)
+            there = set(self.viewer.layers)
+            layer = self._put(piece, about | {"channel": number})
+            yield layer
+            if layer not in there and (first or grid_of(self.viewer).enabled):
+                layer.visible = True
+                yield layer
 
     def _host(self, result: Result) -> ImageLayer | None:
         """Return the open layer that a result was made from, if its pixels lie on each other."""
@@ -98,16 +107,15 @@ class ResultLayers:
                 found[layer] = about
         return found
 
-    def _put(self, piece: dict[str, Any], about: dict[str, Any], *, first: bool) -> ImageLayer:
+    def _put(self, piece: dict[str, Any], about: dict[str, Any]) -> ImageLayer:
         name = piece["name"]
         old = next((layer for layer in self.viewer.layers if layer.name == name), None)
         if isinstance(old, ImageLayer) and OWN in old.metadata:
             if tuple(old.data.shape) == tuple(piece["data"].shape) and old.rgb == piece["rgb"]:
                 return _renew(old, piece, about)
             self.viewer.layers.remove(old)
-        visible = first or grid_of(self.viewer).enabled
         units = agreeing_units(self.viewer, piece["units"])
-        layer = ImageLayer(**piece | {"units": units}, metadata={OWN: about}, visible=visible)
+        layer = ImageLayer(**piece | {"units": units}, metadata={OWN: about}, visible=False)
         add_quietly(self.viewer, layer)
         self._arrange(layer, about)
         return layer
@@ -132,12 +140,16 @@ class ResultLayers:
 
 def add_quietly(viewer: ViewerModel, layer: ImageLayer) -> None:
     """Add a layer and leave selected what was selected: the user may be painting."""
-    selected = list(viewer.layers.selection)
-    active = viewer.layers.selection.active
-    viewer.layers.append(layer)
-    if selected:
+    selection = viewer.layers.selection
+    selected, active = list(selection), selection.active
+    if not selected:
+        viewer.layers.append(layer)
+        return
+    # nobody need be told of a selection that ends as it began: the controls would be built anew
+    with selection.events.blocker_all():
+        viewer.layers.append(layer)
         viewer.layers.selection = selected
-        viewer.layers.selection.active = active
+        selection.active = active
 
 
 def agreeing_units(viewer: ViewerModel, units: Sequence[Any]) -> tuple[str, ...]:

@@ -67,8 +67,19 @@ UNET_FEATURES: dict[int, dict[str, tuple[int, ...]]] = {
 
 UNET_BLOCKS: dict[str, int] = {"tiny": 1, "small": 1, "base": 2, "large": 3}
 
+UNET_OPTIONS = ("features_per_stage", "blocks_per_stage", "norm")
+MAE_NUMBERS = (
+    "embed_dim",
+    "depth",
+    "num_heads",
+    "decoder_embed_dim",
+    "decoder_depth",
+    "decoder_num_heads",
+)
+MAE_OPTIONS = (*MAE_NUMBERS, "mlp_ratio")
+"""Keys of ``backbone`` that the networks of a family read; :data:`MAE_SIZES` has their order."""
+
 MAE_SIZES: dict[str, tuple[int, int, int, int, int, int]] = {
-    # embed_dim, depth, num_heads, decoder_embed_dim, decoder_depth, decoder_num_heads
     "tiny": (96, 4, 3, 96, 1, 3),
     "small": (192, 6, 3, 128, 2, 4),
     "base": (384, 12, 6, 192, 4, 6),

@@ -213,15 +213,7 @@ def _backbone(asked: BackboneConfig, row: backbones.BackboneRow, ndim: int) -> d
             "norm": "none",
         }
     elif row.family == "mae":
-        names = (
-            "embed_dim",
-            "depth",
-            "num_heads",
-            "decoder_embed_dim",
-            "decoder_depth",
-            "decoder_num_heads",
-        )
-        chosen = dict(zip(names, backbones.MAE_SIZES[asked.size], strict=True))
+        chosen = dict(zip(backbones.MAE_NUMBERS, backbones.MAE_SIZES[asked.size], strict=True))
     else:
         chosen = {}
     found |= {name: v for name, v in chosen.items() if getattr(asked, name) == "auto"}
@@ -325,18 +317,7 @@ def unused_keys(config: PretrainConfig) -> list[str]:
         "crappify": ("mask_ratio", "mask_type", "token_size", "normalize_target"),
         "masking": ("noise", "resizing_factor", "fresh", "ssl_source_dir"),
     }[config.pretext.task]
-    unet, mae = (
-        ("features_per_stage", "blocks_per_stage", "norm"),
-        (
-            "embed_dim",
-            "depth",
-            "num_heads",
-            "mlp_ratio",
-            "decoder_embed_dim",
-            "decoder_depth",
-            "decoder_num_heads",
-        ),
-    )
+    unet, mae = backbones.UNET_OPTIONS, backbones.MAE_OPTIONS
     foreign = {"unet": mae, "mae": unet, "monai": mae + unet}[family]
     said = [
         (f"pretext.{key}", f"task {config.pretext.task}")

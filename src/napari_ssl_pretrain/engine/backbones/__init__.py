@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 
 from napari_ssl_pretrain.engine.backbones.base import Backbone, BackboneSpec
 from napari_ssl_pretrain.spec import geometry
-from napari_ssl_pretrain.spec.backbones import BACKBONES, MONAI_WIDTH
+from napari_ssl_pretrain.spec.backbones import (
+    BACKBONES,
+    MAE_OPTIONS,
+    MONAI_WIDTH,
+    UNET_OPTIONS,
+)
 
 if TYPE_CHECKING:
     from napari_ssl_pretrain.spec.resolve import ResolvedConfig
@@ -23,24 +28,12 @@ def backbone_spec(
     spacing = geometry.relative_spacing(voxel_size, config.data.ndim)
     masking = config.pretext.task == "masking"
     if row.family == "mae":
-        names = (
-            "embed_dim",
-            "depth",
-            "num_heads",
-            "mlp_ratio",
-            "decoder_embed_dim",
-            "decoder_depth",
-            "decoder_num_heads",
-        )
-        options = {name: getattr(b, name) for name in names} | {
-            "token_size": config.pretext.token_size
-        }
+        options = {name: getattr(b, name) for name in MAE_OPTIONS}
+        options["token_size"] = config.pretext.token_size
     elif row.family == "unet":
         strides = geometry.unet_strides(patch, spacing, len(b.features_per_stage))
         options = {
-            "features_per_stage": b.features_per_stage,
-            "blocks_per_stage": b.blocks_per_stage,
-            "norm": b.norm,
+            **{name: getattr(b, name) for name in UNET_OPTIONS},
             "strides": strides,
             "kernel_sizes": geometry.kernel_sizes(strides, spacing),
         }
