@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import time
@@ -128,9 +129,11 @@ def test_start_watch_stop_resume_done(
     qtbot.waitUntil(lambda: "a reconstruction" in names(viewer), timeout=20_000)
     assert dock.control.active, "layers come in while it trains"
     qtbot.waitUntil(lambda: bar.value() > 0 and "left" in bar.format(), timeout=5000)
+    assert gc.get_freeze_count() > 0, "no pauses for garbage while it trains"
     click(dock, "stop")
     qtbot.waitUntil(lambda: "stopped at step" in status(dock), timeout=10_000)
     assert idle(dock)
+    assert gc.get_freeze_count() == 0
 
     before = np.asarray(viewer.layers["a reconstruction"].data).copy()
     click(dock, "resume")
@@ -259,6 +262,7 @@ def test_closing_leaves_the_run_alive_and_opening_finds_it(
     first.close()
     first.deleteLater()
     qtbot.wait(50)
+    assert gc.get_freeze_count() == 0
     assert runner.find_running(handle.run.result_dir) == [handle.run], "it goes on"
 
     second = make_pretrain()

@@ -145,6 +145,7 @@ class Pretrain(QWidget):
             self._crew.dismiss,
             self.preview.close,
             self.control.activity.close,
+            self.control.calm.end,
             self.monitor.close_links,
         )
         self.destroyed.connect(partial(_part, ends))

@@ -8,6 +8,7 @@ from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_ssl_pretrain.errors import ConfigError, UserError
 from napari_ssl_pretrain.gui import remember, watch
+from napari_ssl_pretrain.gui.calm import Calm
 from napari_ssl_pretrain.gui.layer_queue import LayerQueue
 from napari_ssl_pretrain.gui.monitor import Activity
 from napari_ssl_pretrain.gui.problem import Problem
@@ -64,6 +65,7 @@ class RunControl(QObject):
         super().__init__(monitor)
         self.results = LayerQueue(viewer, self)
         self.activity = Activity()
+        self.calm = Calm(viewer, self)
         self.handle: runner.RunHandle | None = None
         self._crew, self._monitor = crew, monitor
         self._status, self._progress = shown
@@ -142,6 +144,7 @@ class RunControl(QObject):
 
     def _on_started(self, handle: runner.RunHandle) -> None:
         self.handle, self._starting = handle, False
+        self.calm.begin()
         remember.save_run(handle.run, watching=True)
         if self._stop_wanted:
             self._ask_to_stop(handle)
@@ -222,6 +225,7 @@ class RunControl(QObject):
         self._progress.setRange(0, FULL)
         self._progress.setFormat("")
         self.activity.close()
+        self.calm.end()
         self.changed.emit()
 
 
