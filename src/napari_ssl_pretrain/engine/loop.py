@@ -29,8 +29,8 @@ MAX_SKIPPED_IN_A_ROW = 20
 PLAN_AFTER_STEPS = 8
 PLAN_AFTER_SHARE = 0.04
 REPLAN_EVERY = 25
-LATE = 1.2
-"""A plan is cut when it would take so many times the wish; looked at every so many steps."""
+OFF = 0.15
+"""A plan is made anew when it would miss the wish by this share; looked at every so often."""
 
 UNKNOWN = 10**9
 """Stands for a number of steps that ``max_minutes`` has not decided yet."""
@@ -76,6 +76,7 @@ class Trainer:
         self._skipped_in_a_row = 0
         self._began = self._waits_since = time.monotonic()
         self._elapsed_before = state.elapsed
+        self._plan_is_kept = state.planned  # a resumed run ends as it was planned
         self._rates: list[float] = []
         self.first_step_done: float | None = None
 
@@ -268,14 +269,18 @@ class Trainer:
         return row, best
 
     def _plan(self, report: Reporter) -> None:
-        """Turn ``max_minutes`` into steps when the speed is known, into fewer if it falls."""
+        """Turn ``max_minutes`` into steps when the speed is known, and anew when it changes."""
         minutes, state = self.config.training.max_minutes, self.state
-        if minutes is None or (state.planned and state.step % REPLAN_EVERY):
+        if minutes is None or self._plan_is_kept:
+            return
+        if state.planned and state.step % REPLAN_EVERY:
             return
         steps = self._agreed(self._wanted_steps(minutes * 60))
-        if steps == 0 or (state.planned and steps >= state.steps):
+        most = self.config.training.epochs * self.config.training.steps_per_epoch
+        steps = min(steps, most)
+        if steps == 0 or (state.planned and steps == state.steps):
             return
-        state.steps, state.planned = min(steps, state.steps), True
+        state.steps, state.planned = steps, True
         report(
             ev.StepsPlanned(
                 steps=state.steps,
@@ -288,8 +293,8 @@ class Trainer:
         """Return how many steps the budget's seconds allow; 0 to leave the plan as it is."""
         state, left = self.state, budget - self.state.elapsed
         if state.planned:
-            late = state.elapsed + self._rest(state.steps) > LATE * budget
-            if not late or state.step >= state.steps:
+            off = abs(state.elapsed + self._rest(state.steps) - budget) > OFF * budget
+            if not off or state.step >= state.steps:
                 return 0
         else:
             steady = len(self._rates) >= PLAN_AFTER_STEPS
