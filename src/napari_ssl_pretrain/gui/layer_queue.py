@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_ssl_pretrain.gui.results import Result
     from napari_ssl_pretrain.spec.run_dir import RunDir
 
-PAUSE_MS = 40
+PAUSE_MS = 100
 
 
 class LayerQueue(QObject):
