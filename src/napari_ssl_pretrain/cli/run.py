@@ -45,7 +45,7 @@ def command(args: Namespace) -> int:
     expect = _Channels(report, loaded.channels)
     summary, code = train(config, report, resume=args.resume, overwrite=args.overwrite, emit=expect)
     if not args.json:
-        for line in [*reports.score_lines(summary), *where(config, args.config, summary, code)]:
+        for line in [*reports.score_lines(summary), *where(config, summary, code)]:
             report.note(line)
     return code
 
@@ -110,9 +110,7 @@ def train(
     return result.summary, INTERRUPTED if stopped else DONE
 
 
-def where(
-    config: PretrainConfig, config_file: str, summary: dict[str, Any], code: int
-) -> list[str]:
+def where(config: PretrainConfig, summary: dict[str, Any], code: int) -> list[str]:
     """Say where the results are and what comes next."""
     run = run_dir(config)
     lines = []
@@ -122,8 +120,8 @@ def where(
     if run.checkpoint("best").exists():
         lines.append(f"Model:   {run.checkpoint('best')}")
     if code == INTERRUPTED or summary.get("state") == "stopped":
-        words = f"napari-ssl-pretrain run --config {config_file} --resume"
-        lines.append(f"Go on:   {words} (and the same options as before)")
+        words = f"napari-ssl-pretrain run --config {run.config} --run_id {config.run_id}"
+        lines.append(f"Go on:   {words} --resume")
     elif run.checkpoint("best").exists():
         words = f"napari-ssl-pretrain predict --checkpoint {run.checkpoint('best')}"
         lines.append(f"Next:    {words} --input IMAGES --output FOLDER")

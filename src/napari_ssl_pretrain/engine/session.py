@@ -145,7 +145,9 @@ class Session:
             self.report.close()
 
     def _clear(self) -> None:
-        shutil.rmtree(self.run.results, ignore_errors=True)
+        kept = self.run.console_log  # whoever started this process is writing to it
+        for path in [p for p in self.run.results.glob("*") if p != kept]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         for path in (
             self.run.checkpoint("best"),
             self.run.checkpoint("last"),
