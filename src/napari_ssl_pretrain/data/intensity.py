@@ -158,7 +158,8 @@ def training_set_statistics(images: Sequence[Image]) -> Statistics:
 
 def finite(array: np.ndarray, fill: np.ndarray) -> np.ndarray:
     """Return ``C *spatial`` as float32 with a value for each channel where it is not finite."""
-    result = np.array(array, np.float32)
+    with np.errstate(over="ignore"):
+        result = np.array(array, np.float32)
     if array.dtype.kind == "f":
         bad = ~np.isfinite(result)
         if bad.any():
@@ -244,7 +245,9 @@ def _finite_values(values: np.ndarray) -> np.ndarray:
     """Return the finite values, flat; the array itself where it is of integers."""
     if values.dtype.kind != "f":
         return values.ravel()
-    good = np.isfinite(values)
+    # networks compute in single precision, in which larger numbers are infinite
+    largest = min(np.finfo(values.dtype).max, np.float64(np.finfo(np.float32).max))
+    good = np.abs(values) <= largest
     flat = values.ravel() if good.all() else values[good]
     return flat.astype(np.float64) if flat.dtype == np.float16 else flat
 
