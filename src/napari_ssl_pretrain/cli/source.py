@@ -15,7 +15,6 @@ from napari_ssl_pretrain.spec.yaml_io import load_yaml, parse_yaml
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Sequence
 
 PATH_KEYS = (
     ("data", "train"),
@@ -140,9 +139,3 @@ def _nearer(path: Any, folder: Path) -> Any:
 
 def _found(path: str) -> bool:
     return Path(path).exists() or bool(glob(path))  # noqa: PTH207 - the pattern may hold folders
-
-
-def data_sources(config: PretrainConfig) -> Sequence[str]:
-    """Return every path of images that a configuration names."""
-    groups = (config.data.train, config.data.validation, config.data.test)
-    return [path for group in groups if group for path in group]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Purpose(IntEnum):
     """What random numbers are for; part of every key, so that uses do not share numbers."""
 
-    PATCH = 1
+    PATCH = 1  # data.patches keeps its own keys; the number stays taken
     PRETEXT = 2
     AUGMENT = 3
     VALIDATION = 4

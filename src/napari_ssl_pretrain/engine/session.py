@@ -235,7 +235,6 @@ class Session:
             count = max(4, min(256, VALIDATION_PIXELS // math.prod(config.data.patch_size)))
             batches = fd.validation_batches(check, training.seed, count, training.batch_size)
         validator = Validator(feed, batches, training.loss)
-        self._learn = learn
         self._trainer = Trainer(
             config,
             machine.accelerator,
