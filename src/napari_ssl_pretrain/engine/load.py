@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_ssl_pretrain.engine import checkpoint
 from napari_ssl_pretrain.engine.backbones import Backbone, BackboneSpec, build_backbone
+from napari_ssl_pretrain.engine.backbones.base import LoadReport
 from napari_ssl_pretrain.errors import CheckpointError
 from napari_ssl_pretrain.spec.backbones import BACKBONES
 
@@ -17,36 +17,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SHOWN = 4
-"""Names of fresh parameters that a report lists."""
-
 LEAST_SHARE = 0.1
 """Least share of the parameters that a checkpoint must fill to be accepted."""
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """How much of a network came from a checkpoint.
-
-    Attributes
-    ----------
-    filled, random
-        Names of parameters that were loaded, and that kept their fresh values.
-    share
-        Loaded part of all the network's numbers, 0 to 1.
-    """
-
-    filled: tuple[str, ...]
-    random: tuple[str, ...]
-    share: float
-
-    def __str__(self) -> str:
-        text = f"{self.share:.0%} of the network loaded"
-        if not self.random:
-            return text
-        more = len(self.random) - SHOWN
-        shown = ", ".join(self.random[:SHOWN]) + (f" and {more} more" if more > 0 else "")
-        return f"{text}; fresh: {shown}"
 
 
 def load_weights(
@@ -128,7 +100,7 @@ def load_backbone(path: str | Path, out_channels: int | None = None) -> Backbone
     Parameters
     ----------
     path
-        A ``.pth`` checkpoint of a run.
+        A ``.pth`` checkpoint of a run, or what ``export`` made of it as torch or safetensors.
     out_channels
         Output channels of a fresh last layer, such as the number of classes; None keeps the
         pretext head.
@@ -138,7 +110,8 @@ def load_backbone(path: str | Path, out_channels: int | None = None) -> Backbone
     Backbone
         ``forward(images B C *spatial) -> B out_channels *spatial``, images normalised as the
         checkpoint's ``normalization`` says. ``encoder_prefixes()`` names the encoder's
-        parameters, ``head_prefixes()`` those of the last layer.
+        parameters, ``head_prefixes()`` those of the last layer; ``load_report`` says what was
+        loaded and what stayed random.
 
     Raises
     ------
@@ -150,8 +123,9 @@ def load_backbone(path: str | Path, out_channels: int | None = None) -> Backbone
     model = build_backbone(spec_from(state, path))
     if out_channels is not None:
         model.replace_head(out_channels)
-    report = load_weights(model, _without_head(state["model"], model, out_channels), path)
-    logger.info("%s: %s", path, report)
+    weights = _without_head(state["model"], model, out_channels)
+    model.load_report = load_weights(model, weights, path)
+    logger.info("%s: %s", path, model.load_report)
     return model
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+
+SHOWN = 4
+"""Names of fresh parameters that a report lists."""
 
 
 class BackboneSpec(NamedTuple):
@@ -19,13 +23,73 @@ class BackboneSpec(NamedTuple):
     options: dict[str, Any]
 
 
+class Architecture(NamedTuple):
+    """The public class that a backbone is built around.
+
+    Attributes
+    ----------
+    kind
+        The class, which anybody can import.
+    arguments
+        What it was built with.
+    prefix
+        What stands in front of its parameters' names in the backbone.
+    """
+
+    kind: type[nn.Module]
+    arguments: dict[str, Any]
+    prefix: str
+
+    def build(self) -> Any:
+        """Return the network, with the library's own fresh weights."""
+        return self.kind(**self.arguments)
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """How much of a network came from a checkpoint.
+
+    Attributes
+    ----------
+    filled, random
+        Names of parameters that were loaded, and that kept their fresh values.
+    share
+        Loaded part of all the network's numbers, 0 to 1.
+    """
+
+    filled: tuple[str, ...]
+    random: tuple[str, ...]
+    share: float
+
+    def __str__(self) -> str:
+        text = f"{self.share:.0%} of the network loaded"
+        if not self.random:
+            return text
+        more = len(self.random) - SHOWN
+        shown = ", ".join(self.random[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+        return f"{text}; fresh: {shown}"
+
+
 class Backbone(nn.Module):
     """A network ``forward(images, hidden) -> residual``.
 
     ``images`` is ``B C *spatial``; ``hidden`` is the token grid ``B *grid`` of the masking
     task, True where the network cannot see, or None. The residual is ``B C *spatial`` and zero
     before any training.
+
+    Attributes
+    ----------
+    architecture
+        The public class behind it; None where there is none.
+    multiple
+        Numbers that the sides of the images must be multiples of.
+    load_report
+        What :func:`~napari_ssl_pretrain.load_backbone` loaded; None before.
     """
+
+    architecture: Architecture | None = None
+    multiple: tuple[int, ...] = ()
+    load_report: LoadReport | None = None
 
     def forward(self, images: torch.Tensor, hidden: torch.Tensor | None = None) -> torch.Tensor:
         """Return the residual ``B C *spatial``."""

@@ -96,6 +96,7 @@ class MaskedAutoencoder(Backbone):
         super().__init__()
         o = spec.options
         self.token_size: tuple[int, ...] = tuple(o["token_size"])
+        self.multiple = self.token_size
         self.out_channels = spec.out_channels
         pixels = math.prod(self.token_size)
         dim, narrow = o["embed_dim"], o["decoder_embed_dim"]

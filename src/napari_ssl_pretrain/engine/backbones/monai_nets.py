@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
 from napari_ssl_pretrain.engine.backbones.base import (
+    Architecture,
     Backbone,
     BackboneSpec,
     with_hidden_channel,
@@ -29,7 +32,11 @@ class MonaiNet(Backbone):
     def __init__(self, spec: BackboneSpec) -> None:
         super().__init__()
         self.sees_hidden = spec.sees_hidden
-        self.net = _BUILDERS[spec.name](spec, spec.in_channels + int(spec.sees_hidden))
+        channels = spec.in_channels + int(spec.sees_hidden)
+        kind, arguments = _CLASSES[spec.name](spec, channels)
+        self.architecture = Architecture(kind, arguments, "net.")
+        self.multiple = (MULTIPLE,) * spec.ndim
+        self.net = self.architecture.build()
         self._head_name, head = _last_convolution(self.net)
         zero_(head)
 
@@ -65,34 +72,35 @@ class MonaiNet(Backbone):
         setattr(parent, leaf, fresh)
 
 
-def _segresnet(spec: BackboneSpec, channels: int) -> nn.Module:
+Built = tuple[type[nn.Module], dict[str, Any]]
+
+
+def _segresnet(spec: BackboneSpec, channels: int) -> Built:
     from monai.networks.nets.segresnet import SegResNet  # noqa: PLC0415 - slow import
 
-    net: nn.Module = SegResNet(
-        spatial_dims=spec.ndim,
-        init_filters=spec.options["width"],
-        in_channels=channels,
-        out_channels=spec.out_channels,
-        blocks_down=(1,) * LEVELS,
-        blocks_up=(1,) * (LEVELS - 1),
-    )
-    return net
+    return SegResNet, {
+        "spatial_dims": spec.ndim,
+        "init_filters": spec.options["width"],
+        "in_channels": channels,
+        "out_channels": spec.out_channels,
+        "blocks_down": (1,) * LEVELS,
+        "blocks_up": (1,) * (LEVELS - 1),
+    }
 
 
-def _attention_unet(spec: BackboneSpec, channels: int) -> nn.Module:
+def _attention_unet(spec: BackboneSpec, channels: int) -> Built:
     from monai.networks.nets.attentionunet import AttentionUnet  # noqa: PLC0415 - slow import
 
-    net: nn.Module = AttentionUnet(
-        spatial_dims=spec.ndim,
-        in_channels=channels,
-        out_channels=spec.out_channels,
-        channels=[spec.options["width"] * 2**k for k in range(LEVELS)],
-        strides=[2] * (LEVELS - 1),
-    )
-    return net
+    return AttentionUnet, {
+        "spatial_dims": spec.ndim,
+        "in_channels": channels,
+        "out_channels": spec.out_channels,
+        "channels": [spec.options["width"] * 2**k for k in range(LEVELS)],
+        "strides": [2] * (LEVELS - 1),
+    }
 
 
-_BUILDERS = {"segresnet": _segresnet, "attention_unet": _attention_unet}
+_CLASSES = {"segresnet": _segresnet, "attention_unet": _attention_unet}
 
 
 def _last_convolution(net: nn.Module) -> tuple[str, nn.Module]:

@@ -8,6 +8,8 @@ arXiv:2111.09886).
 
 from __future__ import annotations
 
+import math
+
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from dynamic_network_architectures.building_blocks.residual import BasicBlockD
@@ -20,6 +22,7 @@ from torch import nn
 from napari_ssl_pretrain.engine.backbones.base import (
     CONV,
     INSTANCE_NORM,
+    Architecture,
     Backbone,
     BackboneSpec,
     with_hidden_channel,
@@ -61,9 +64,13 @@ class UNet(Backbone):
         }
         blocks = [options["blocks_per_stage"]] * stages
         if spec.name == "residual_unet":
-            self.net = ResidualEncoderUNet(n_blocks_per_stage=blocks, **common)
+            kind, arguments = ResidualEncoderUNet, {"n_blocks_per_stage": blocks, **common}
         else:
-            self.net = PlainConvUNet(n_conv_per_stage=[max(2, b) for b in blocks], **common)
+            convs = [max(2, b) for b in blocks]
+            kind, arguments = PlainConvUNet, {"n_conv_per_stage": convs, **common}
+        self.architecture = Architecture(kind, arguments, "net.")
+        self.multiple = tuple(math.prod(axis) for axis in zip(*options["strides"], strict=True))
+        self.net = self.architecture.build()
         self.net.apply(InitWeights_He(1e-2))
         if spec.name == "residual_unet":
             self.net.apply(init_last_bn_before_add_to_0 if options["norm"] == "instance" else _calm)
