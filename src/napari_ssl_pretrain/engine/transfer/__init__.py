@@ -1,0 +1,1 @@
+"""Does pretraining help? Fine-tuning on few labels, scored and compared in pairs."""

@@ -1,0 +1,81 @@
+"""What a transfer study found, as plain records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Score:
+    """The scores of one test unit: a whole image, or a block of one where there are few."""
+
+    arm: str
+    n_labels: int
+    seed: int
+    image: str
+    unit: str
+    iou: float
+    dice: float
+    boundary_f: float
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """The score on the validation part after some steps."""
+
+    arm: str
+    n_labels: int
+    seed: int
+    step: int
+    steps: int
+    iou: float
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One test image side by side: planes ``y x`` (gray, uint8) or ``y x 3``, by name.
+
+    The names are ``image``, ``truth`` and the arms'.
+    """
+
+    kind: Literal["median", "worst"]
+    n_labels: int
+    image: str
+    gain: float
+    arrays: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class TransferResult:
+    """Everything a report is made from.
+
+    Attributes
+    ----------
+    config
+        What was asked, as plain types.
+    checkpoint_card
+        ``task``, ``backbone``, ``step`` and ``parameters`` of what was pretrained.
+    learning_rates
+        Peak rate of each arm, as the sweep chose it.
+    sweep
+        One row a short training of the sweep: ``arm``, ``rate``, ``iou``.
+    steps
+        Length of each fine-tuning.
+    """
+
+    config: dict[str, Any]
+    checkpoint_card: dict[str, Any]
+    scheme_note: str
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+    learning_rates: dict[str, float]
+    sweep: tuple[dict[str, Any], ...]
+    steps: int
+    seconds: float
+    scores: tuple[Score, ...]
+    curve: tuple[CurvePoint, ...]
+    pictures: tuple[Picture, ...]

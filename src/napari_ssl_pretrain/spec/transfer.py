@@ -1,0 +1,88 @@
+"""What a transfer study is: labelled images, how few of them, how often, how long."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
+
+from napari_ssl_pretrain.pretext.base import Frozen
+from napari_ssl_pretrain.spec.config import Precision
+from napari_ssl_pretrain.spec.config_errors import first_error
+
+Arm = Literal["scratch", "pretrained", "frozen"]
+ARMS: tuple[Arm, ...] = ("scratch", "pretrained", "frozen")
+
+
+def _numbers(value: Any) -> Any:
+    """Take ``2,5,10``, one number, or a list."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def _words(value: Any) -> Any:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    return tuple(value) if isinstance(value, list) else value
+
+
+LabelCounts = Annotated[
+    tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_numbers), Field(min_length=1)
+]
+Arms = Annotated[tuple[Arm, ...], BeforeValidator(_words), Field(min_length=1)]
+
+
+class TransferConfig(Frozen):
+    """Does pretraining help? Which checkpoint, on which labelled images, how it is asked.
+
+    Attributes
+    ----------
+    n_labels
+        Numbers of labelled images to train on; the subsets are nested.
+    seeds
+        Repetitions, each with its own subset, start and order of the data.
+    minutes
+        Length of each fine-tuning; turned into steps once, the same for every arm.
+    arms
+        What is compared: ``scratch``, ``pretrained`` (all of it is tuned) and ``frozen`` (its
+        encoder stays as it is).
+    """
+
+    checkpoint: str = Field(description="The pretrained model: a .pth file of a run.")
+    images: str = Field(description="Folder of labelled images to fine-tune on.")
+    labels: str = Field(description="Folder of their labels, files of the same names.")
+    test_images: str | None = Field(
+        None, description="Folder of held-out images; empty keeps some of the others for it."
+    )
+    test_labels: str | None = Field(None, description="Folder of the held-out images' labels.")
+    n_labels: LabelCounts = Field(
+        (2, 5, 10), description="Numbers of labelled images to train on, such as 2, 5, 10."
+    )
+    seeds: int = Field(3, ge=1, le=20, description="Repetitions with other images and starts.")
+    minutes: float = Field(
+        3.0, gt=0, le=100_000, allow_inf_nan=False, description="Minutes of each fine-tuning."
+    )
+    output: str = Field("transfer", description="Folder of the report.")
+    arms: Arms = Field(ARMS, description="What is compared.")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps.")
+    precision: Literal["auto"] | Precision = Field("auto", description="auto, fp32, bf16 or fp16.")
+    seed: int = Field(0, ge=0, description="Seed of the first repetition.")
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise first_error(error, type(self)) from None
+
+    @field_validator("n_labels")
+    @classmethod
+    def _ascending(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted(set(value)))
+
+    @field_validator("arms")
+    @classmethod
+    def _both(cls, value: tuple[Arm, ...]) -> tuple[Arm, ...]:
+        if not {"scratch", "pretrained"} <= set(value):
+            raise ValueError("must hold scratch and pretrained, which are compared")
+        return tuple(arm for arm in ARMS if arm in value)
