@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 PROGRAM = "napari-ssl-pretrain"
+EXPORT_FORMATS = ("torch", "safetensors")
 TEMPLATES = ("2d-crappify", "3d-crappify", "2d-masking", "3d-masking")
 
 EPILOG = f"""\
@@ -242,6 +243,36 @@ def _fill_predict(p: Parser) -> None:
     _json_option(p)
 
 
+def _fill_export(p: Parser) -> None:
+    p.add_argument("--checkpoint", required=True, metavar="F", help="a checkpoint of a run (.pth)")
+    p.add_argument(
+        "--format",
+        required=True,
+        choices=EXPORT_FORMATS,
+        metavar="FORMAT",
+        help=f"kind of file: {', '.join(EXPORT_FORMATS)}",
+    )
+    p.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT",
+        help="file to write; a card that says how to use it is written beside it as .json",
+    )
+    p.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    _json_option(p)
+
+
+def _fill_features(p: Parser) -> None:
+    _fill_predict(p)
+    p.add_argument(
+        "--point",
+        type=_point,
+        metavar="Y,X",
+        help="a pixel (y,x or z,y,x): also write how similar every other one is to it",
+    )
+
+
 def _fill_runs(p: Parser) -> None:
     p.add_argument(
         "folder", nargs="?", metavar="DIR", help="default: exp_results, or here without it"
@@ -251,6 +282,17 @@ def _fill_runs(p: Parser) -> None:
 
 def _fill_doctor(p: Parser) -> None:
     _json_option(p)
+
+
+def _point(text: str) -> tuple[int, ...]:
+    try:
+        point = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        point = ()
+    if not 2 <= len(point) <= 4 or min(point) < 0:  # noqa: PLR2004
+        remedy = "For example --point 120,85, as y,x; in volumes z,y,x."
+        raise UsageError("--point", "must be a pixel, counted from 0", value=text, remedy=remedy)
+    return point
 
 
 def _minutes(text: str) -> float:
@@ -277,6 +319,8 @@ _COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "check": ("show what would be trained on; trains nothing", _fill_check),
     "new": ("write a commented configuration", _fill_new),
     "predict": ("restore or reconstruct images with a pretrained model", _fill_predict),
+    "export": ("write a trained model for other tools", _fill_export),
+    "features": ("dense features of images: colours, and similarity to a point", _fill_features),
     "runs": ("list the runs under a folder", _fill_runs),
     "doctor": ("look for what is wrong with the installation", _fill_doctor),
 }

@@ -19,6 +19,7 @@ STAGES = {
     "validate": "Validating",
     "test": "Testing",
     "predict": "Predicting",
+    "features": "Encoding",
 }
 SECONDS_BETWEEN_LINES = 10.0
 MOST_SECONDS_BETWEEN_LINES = 60.0

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from napari_ssl_pretrain.data.intensity import ImageIntensity, measure
-from napari_ssl_pretrain.data.survey import survey
 from napari_ssl_pretrain.data.writers import to_dtype
 from napari_ssl_pretrain.engine import images as im
 from napari_ssl_pretrain.engine.hardware import find_device, has_fast_bf16
 from napari_ssl_pretrain.engine.infer import Restorer
+from napari_ssl_pretrain.engine.inputs import (
+    config_of,
+    custom_statistics,
+    open_inputs,
+    output_folder,
+)
 from napari_ssl_pretrain.engine.load import load_network
 from napari_ssl_pretrain.engine.testing import ImageMaker
-from napari_ssl_pretrain.errors import CheckpointError, ConfigError, DataError
+from napari_ssl_pretrain.errors import DataError
 from napari_ssl_pretrain.pretext import Crappify
 from napari_ssl_pretrain.spec import events as ev
-from napari_ssl_pretrain.spec.config import PretrainConfig
-from napari_ssl_pretrain.spec.resolve import ResolvedConfig, make_task
+from napari_ssl_pretrain.spec.resolve import make_task
 from napari_ssl_pretrain.spec.run_dir import CHECK_KINDS
 
 if TYPE_CHECKING:
@@ -69,11 +71,11 @@ def predict(
     """
     say = emit or (lambda _: None)
     model, state = load_network(Path(checkpoint))
-    config = _config(state, checkpoint)
+    config = config_of(state, Path(checkpoint))
     where = find_device(device)
     paths = [str(p) for p in ([input] if isinstance(input, str | Path) else input)]
-    images = _images(paths, config, state, Path(checkpoint), say)
-    output = _output(Path(output), images)
+    images = open_inputs(paths, config, state, Path(checkpoint), say)
+    output = output_folder(Path(output), images)
     precision = "bf16" if has_fast_bf16(where) else "fp32"
     voxel_size = tuple(state["voxel_size"]) if state["voxel_size"] else None
     task = make_task(config, voxel_size)
@@ -81,75 +83,8 @@ def predict(
         model.to(where), task, config.data.patch_size, batch_size=8, precision=precision
     )
     maker = ImageMaker(restorer, task, config.training.seed)
-    custom = _custom(state)
+    custom = custom_statistics(state)
     return _all(maker, images, lambda i: measure(i, config.data.normalization, custom), output, say)
-
-
-def _config(state: dict[str, Any], checkpoint: Path) -> ResolvedConfig:
-    try:
-        return ResolvedConfig(**state["config"])
-    except ConfigError as error:
-        raise CheckpointError(
-            checkpoint,
-            f"its configuration cannot be read ({error.subject} {error.rule})",
-            remedy="Use a checkpoint of this version.",
-        ) from None
-
-
-def _custom(state: dict[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
-    found = state.get("normalization_statistics")
-    return (np.asarray(found["mean"]), np.asarray(found["std"])) if found else None
-
-
-def _images(
-    paths: list[str],
-    config: ResolvedConfig,
-    state: dict[str, Any],
-    checkpoint: Path,
-    say: Callable[[ev.AnyEvent], None],
-) -> Sequence[Image]:
-    asked = PretrainConfig(
-        data={
-            "train": paths,
-            "ndim": config.data.ndim,
-            "channels": config.data.channels,
-            "axes": config.data.axes,
-        },
-        pretext={"task": config.pretext.task},
-    )
-    try:
-        found = survey(asked.data)
-    except (ConfigError, DataError) as error:
-        if error.subject == "data.train":
-            error = type(error)("--input", error.rule, value=error.value, remedy=error.remedy)
-        raise error from None
-    for skipped in found.skipped:
-        say(ev.Warned(message=f"{skipped.path} is skipped: {skipped.reason}"))
-    if found.in_channels != state["in_channels"]:
-        raise CheckpointError(
-            checkpoint,
-            f"was trained on {state['in_channels']} channels, the images have {found.in_channels}",
-            remedy="Use images like those of the training.",
-        )
-    return found.train
-
-
-def _output(output: Path, images: Sequence[Image]) -> Path:
-    output = output.expanduser().absolute()
-    if any(image.info.path.resolve().parent == output.resolve() for image in images):
-        raise ConfigError(
-            "--output", "is the folder of the images", value=output, remedy="Choose another folder."
-        )
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            "--output",
-            f"cannot be made ({error.strerror})",
-            value=output,
-            remedy="Choose another folder.",
-        ) from None
-    return output
 
 
 def _all(

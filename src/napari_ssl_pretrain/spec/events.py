@@ -24,6 +24,8 @@ ImageKind = Literal[
     "worsened",
     "restored",
     "aug",
+    "features",
+    "similarity",
 ]
 
 
@@ -65,7 +67,7 @@ class Progress(Event):
     """Long work other than training: ``done`` of ``total``."""
 
     kind: Literal["progress"] = "progress"
-    stage: Literal["scan", "prepare", "validate", "test", "predict"]
+    stage: Literal["scan", "prepare", "validate", "test", "predict", "features"]
     done: int
     total: int
     message: str = ""

@@ -1,0 +1,123 @@
+"""What the commands that use a trained network share: its images, and where results go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_ssl_pretrain.data.survey import survey
+from napari_ssl_pretrain.errors import CheckpointError, ConfigError, DataError
+from napari_ssl_pretrain.spec import events as ev
+from napari_ssl_pretrain.spec.config import PretrainConfig
+from napari_ssl_pretrain.spec.resolve import ResolvedConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from napari_ssl_pretrain.data.images import Image
+
+
+def config_of(state: dict[str, Any], checkpoint: Path) -> ResolvedConfig:
+    """Return the configuration that a checkpoint was trained with.
+
+    Raises
+    ------
+    CheckpointError
+        It cannot be read.
+    """
+    try:
+        return ResolvedConfig(**state["config"])
+    except ConfigError as error:
+        raise CheckpointError(
+            checkpoint,
+            f"its configuration cannot be read ({error.subject} {error.rule})",
+            remedy="Use a checkpoint of this version.",
+        ) from None
+
+
+def custom_statistics(state: dict[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return mean and standard deviation of the training set, for ``normalization: custom``."""
+    found = state.get("normalization_statistics")
+    return (np.asarray(found["mean"]), np.asarray(found["std"])) if found else None
+
+
+def open_inputs(
+    paths: list[str],
+    config: ResolvedConfig,
+    state: dict[str, Any],
+    checkpoint: Path,
+    say: Callable[[ev.AnyEvent], None],
+) -> Sequence[Image]:
+    """Find and open the images of ``--input`` as those of the training were.
+
+    Parameters
+    ----------
+    paths
+        Folders, files or globs.
+    config, state
+        The configuration of the checkpoint, and all that it holds.
+    checkpoint
+        Its path.
+    say
+        Told of each image that is skipped.
+
+    Raises
+    ------
+    CheckpointError
+        The images do not have the channels that the network was trained on.
+    ConfigError
+        They are flat where volumes are wanted, or lack a channel.
+    DataError
+        There is no image.
+    """
+    asked = PretrainConfig(
+        data={
+            "train": paths,
+            "ndim": config.data.ndim,
+            "channels": config.data.channels,
+            "axes": config.data.axes,
+        },
+        pretext={"task": config.pretext.task},
+    )
+    try:
+        found = survey(asked.data)
+    except (ConfigError, DataError) as error:
+        if error.subject == "data.train":
+            error = type(error)("--input", error.rule, value=error.value, remedy=error.remedy)
+        raise error from None
+    for skipped in found.skipped:
+        say(ev.Warned(message=f"{skipped.path} is skipped: {skipped.reason}"))
+    if found.in_channels != state["in_channels"]:
+        raise CheckpointError(
+            checkpoint,
+            f"was trained on {state['in_channels']} channels, the images have {found.in_channels}",
+            remedy="Use images like those of the training.",
+        )
+    return found.train
+
+
+def output_folder(output: Path, images: Sequence[Image]) -> Path:
+    """Make the folder of ``--output``, which is never that of the images.
+
+    Raises
+    ------
+    ConfigError
+        It is, or it cannot be made.
+    """
+    output = output.expanduser().absolute()
+    if any(image.info.path.resolve().parent == output.resolve() for image in images):
+        raise ConfigError(
+            "--output", "is the folder of the images", value=output, remedy="Choose another folder."
+        )
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            "--output",
+            f"cannot be made ({error.strerror})",
+            value=output,
+            remedy="Choose another folder.",
+        ) from None
+    return output
