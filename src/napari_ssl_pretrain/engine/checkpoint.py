@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
-import zipfile
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 
+from napari_ssl_pretrain.engine import foreign
 from napari_ssl_pretrain.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -31,6 +33,13 @@ KEYS = (
     "metrics",
     "versions",
 )
+EXTRAS = ("normalization_statistics",)
+"""Entries that only some checkpoints have; what ``last`` adds for a resume is not among them."""
+
+REMEDY = (
+    "Give the .pth file that a run of napari-ssl-pretrain left in its checkpoints folder, or an "
+    "export of it."
+)
 
 
 def save(state: dict[str, Any], path: Path) -> None:
@@ -48,31 +57,22 @@ def save(state: dict[str, Any], path: Path) -> None:
 
 
 def load(path: Path, *, device: str | torch.device = "cpu") -> dict[str, Any]:
-    """Read a checkpoint of ours.
+    """Read a checkpoint of ours, or what ``export`` made of one (``torch``, ``safetensors``).
 
     Raises
     ------
     CheckpointError
         The file is missing, no checkpoint, damaged, or holds anything but plain tensors.
     """
-    remedy = "Give the .pth file that a run of napari-ssl-pretrain left in its checkpoints folder."
     if not path.is_file():
-        raise CheckpointError(path, "no such file", remedy=remedy)
-    if not zipfile.is_zipfile(path):
-        raise CheckpointError(path, "is no checkpoint", remedy=remedy)
-    # among several processes on the CPU accelerate calls it cpu:0, which torch.load does not know
-    where = "cpu" if torch.device(device).type == "cpu" else device
-    try:
-        state = torch.load(path, map_location=where, weights_only=True)  # noqa: TID251 - the one place
-    except Exception as error:  # noqa: BLE001 - unpickling a foreign file can raise anything
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise CheckpointError(
-            path, f"cannot be read as plain weights ({reason})", remedy=remedy
-        ) from None
-    if not isinstance(state, dict) or not _is_ours(state):
-        raise CheckpointError(
-            path, "is a torch file, but no checkpoint of this program", remedy=remedy
-        )
+        raise CheckpointError(path, "no such file", remedy=REMEDY)
+    kind = foreign.kind_of(path)
+    if kind not in {"zip", "safetensors"}:
+        raise CheckpointError(path, kind, remedy=REMEDY)
+    read = _read_zip if kind == "zip" else _read_safetensors
+    state = _as_checkpoint(read(path, device))
+    if state is None or not _is_ours(state):
+        raise CheckpointError(path, _not_ours(path, kind), remedy=REMEDY)
     if state["format_version"] > FORMAT_VERSION:
         raise CheckpointError(
             path,
@@ -80,6 +80,73 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> dict[str, Any]:
             remedy="Update napari-ssl-pretrain.",
         )
     return state
+
+
+def _read_zip(path: Path, device: str | torch.device) -> Any:
+    """Read a file of ``torch.save``.
+
+    Raises
+    ------
+    CheckpointError
+        It holds more than plain tensors and numbers.
+    """
+    # among several processes on the CPU accelerate calls it cpu:0, which torch.load does not know
+    where = "cpu" if torch.device(device).type == "cpu" else device
+    try:
+        return torch.load(path, map_location=where, weights_only=True)  # noqa: TID251 - the one place
+    except Exception as error:  # noqa: BLE001 - unpickling a foreign file can raise anything
+        origin = foreign.origin(path)
+        if origin:
+            raise CheckpointError(path, f"is a checkpoint of {origin}", remedy=REMEDY) from None
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise CheckpointError(
+            path, f"cannot be read as plain weights ({reason})", remedy=REMEDY
+        ) from None
+
+
+def _read_safetensors(path: Path, device: str | torch.device) -> dict[str, Any]:
+    """Read a safetensors file and the card in it.
+
+    Raises
+    ------
+    CheckpointError
+        It is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            about = file.metadata() or {}
+            # foreign files may be large: without a card there is nothing to read
+            tensors = {k: file.get_tensor(k) for k in file.keys()} if "card" in about else {}  # noqa: SIM118
+        return {"state_dict": tensors, "card": json.loads(about.get("card", "null"))}
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise CheckpointError(
+            path, f"is a damaged safetensors file ({reason})", remedy=REMEDY
+        ) from None
+
+
+def _as_checkpoint(found: Any) -> dict[str, Any] | None:
+    """Return an export as the checkpoint that it was made from; others as they are."""
+    if not isinstance(found, dict):
+        return None
+    if "card" not in found:
+        return found
+    card, tensors = found["card"], found.get("state_dict")
+    if not isinstance(card, dict) or not isinstance(tensors, dict):
+        return None
+    about, prefix = card.get("checkpoint"), str(card.get("prefix", ""))
+    if not isinstance(about, dict):
+        return None
+    return about | {"model": {f"{prefix}{name}": value for name, value in tensors.items()}}
+
+
+def _not_ours(path: Path, kind: str) -> str:
+    if kind == "safetensors":
+        return "is a safetensors file of other software: no card of this program is in it"
+    origin = foreign.origin(path)
+    if origin:
+        return f"is a checkpoint of {origin}"
+    return "is a torch file, but no checkpoint of this program"
 
 
 def _is_ours(state: dict[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -62,7 +63,7 @@ class LoadReport:
     share: float
 
     def __str__(self) -> str:
-        text = f"{self.share:.0%} of the network loaded"
+        text = f"{math.floor(100 * self.share)}% of the network loaded"  # never 100 for less
         if not self.random:
             return text
         more = len(self.random) - SHOWN

@@ -1,0 +1,64 @@
+"""What a file is that is no checkpoint of ours: told from its bytes, nothing is unpickled."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HEAD = 1 << 16
+LONGEST_HEADER = 100_000_000
+"""Bytes of the longest header that the safetensors format allows."""
+
+MARKS: dict[str, tuple[bytes, ...]] = {
+    "nnU-Net": (b"network_weights", b"trainer_name"),
+    "PyTorch Lightning": (b"pytorch-lightning_version",),
+    "BiaPy": (b"biapy_version", b"model_build_kwargs"),
+}
+"""Words in the pickle of other programs' checkpoints."""
+
+
+def kind_of(path: Path) -> str:
+    """Return ``zip`` or ``safetensors``; else what is wrong with the file, as a sentence."""
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    if zipfile.is_zipfile(path):
+        return "zip"
+    if _is_safetensors(head, path.stat().st_size):
+        return "safetensors"
+    if head.startswith(b"\x89HDF\r\n"):
+        return "is an HDF5 file, such as Keras writes"
+    if head[:1] == b"\x80":
+        return "is a Python pickle, which could run anything; only plain weights are read"
+    if _is_card(path, head):
+        return "is the card of an export; the weights are in the file beside it"
+    return "is no checkpoint"
+
+
+def origin(path: Path) -> str | None:
+    """Return the program whose words are in the pickle of a torch file, or None."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = next(n for n in archive.namelist() if n.endswith("data.pkl"))
+            with archive.open(name) as file:
+                words = file.read(1 << 24)
+    except (OSError, StopIteration, zipfile.BadZipFile, NotImplementedError):
+        return None
+    return next((who for who, marks in MARKS.items() if all(m in words for m in marks)), None)
+
+
+def _is_safetensors(head: bytes, size: int) -> bool:
+    length = int.from_bytes(head[:8], "little")
+    return head[8:9] == b"{" and 2 <= length <= min(LONGEST_HEADER, size - 8)  # noqa: PLR2004
+
+
+def _is_card(path: Path, head: bytes) -> bool:
+    if not head.lstrip().startswith(b"{") or b"card_version" not in head:
+        return False
+    try:
+        return isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
+    except (OSError, ValueError):
+        return False
