@@ -67,7 +67,7 @@ class Progress(Event):
     """Long work other than training: ``done`` of ``total``."""
 
     kind: Literal["progress"] = "progress"
-    stage: Literal["scan", "prepare", "validate", "test", "predict", "features"]
+    stage: Literal["scan", "prepare", "validate", "test", "predict", "features", "transfer"]
     done: int
     total: int
     message: str = ""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
 from napari_ssl_pretrain.pretext.base import Frozen
-from napari_ssl_pretrain.spec.config import Precision
+from napari_ssl_pretrain.spec.config import Precision  # noqa: TC001 - pydantic reads it
 from napari_ssl_pretrain.spec.config_errors import first_error
 
 Arm = Literal["scratch", "pretrained", "frozen"]

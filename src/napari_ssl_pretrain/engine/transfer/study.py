@@ -1,0 +1,379 @@
+"""A transfer study from its checks to its findings: the same question, asked of every arm."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from napari_ssl_pretrain.data.labels import (
+    find_scheme,
+    hold_out,
+    open_labelled,
+    refuse_shared,
+    usable_counts,
+)
+from napari_ssl_pretrain.engine import checkpoint
+from napari_ssl_pretrain.engine.hardware import find_device, has_fast_bf16
+from napari_ssl_pretrain.engine.inputs import config_of, custom_statistics
+from napari_ssl_pretrain.engine.load import spec_from
+from napari_ssl_pretrain.engine.transfer import finetune as ft
+from napari_ssl_pretrain.engine.transfer.examples import (
+    Example,
+    PatchDrawer,
+    fold_seed,
+    load_examples,
+    split_validation,
+)
+from napari_ssl_pretrain.engine.transfer.pictures import choose_pictures
+from napari_ssl_pretrain.engine.transfer.records import CurvePoint, Score, TransferResult
+from napari_ssl_pretrain.engine.transfer.scores import score_units
+from napari_ssl_pretrain.errors import CheckpointError
+from napari_ssl_pretrain.spec import events as ev
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from napari_ssl_pretrain.data.labels import LabelledImage, LabelledSet, LabelScheme
+    from napari_ssl_pretrain.engine.transfer.records import Picture
+    from napari_ssl_pretrain.spec.resolve import ResolvedConfig
+    from napari_ssl_pretrain.spec.transfer import Arm, TransferConfig
+
+RATES = (5e-4, 1.5e-3, 4.5e-3)
+"""Peak learning rates that the sweep offers to scratch and to the pretrained network alike."""
+
+SWEEP_SHARE = 0.3
+"""Length of a training of the sweep over that of a fine-tuning."""
+
+VALIDATION_SHARE = 0.2
+"""Part of each labelled image kept for validation, at the far end of its longest axis."""
+
+FEWEST_UNITS = 4
+"""With fewer test images than this, each is scored in blocks."""
+
+TIMED_STEPS = 6
+FEWEST_STEPS = 20
+
+
+class Stopped(Exception):
+    """The user asked to stop."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is asked, checked and read, before anything is trained."""
+
+    config: TransferConfig
+    state: dict[str, Any]
+    pretraining: ResolvedConfig
+    learn: LabelledSet
+    test: LabelledSet
+    scheme: LabelScheme
+    n_labels: tuple[int, ...]
+    notes: tuple[str, ...]
+
+
+def check(config: TransferConfig) -> Study:
+    """Check everything that can be wrong before training.
+
+    Raises
+    ------
+    CheckpointError
+        The checkpoint cannot be used, or not with these images.
+    ConfigError, DataError
+        What the user can mend.
+    """
+    path = Path(config.checkpoint)
+    state = checkpoint.load(path)
+    spec_from(state, path)
+    pretraining = config_of(state, path)
+    data = pretraining.data
+    how = {"axes": "auto", "ndim": data.ndim, "channels": data.channels}
+    learn = open_labelled(config.images, config.labels, **how)
+    notes: list[str] = []
+    if config.test_images and config.test_labels:
+        names = ("--test_images", "--test_labels")
+        test = open_labelled(config.test_images, config.test_labels, field=names, **how)
+        refuse_shared(learn, test)
+        sets = [learn, test]
+    else:
+        sets = [learn]
+        learn, test, held = hold_out(learn)
+        notes.append(f"{held[0].upper()}{held[1:]}.")
+    for found in sets:
+        notes += [*found.skipped, *found.notes]
+        if found.in_channels != state["in_channels"]:
+            raise CheckpointError(
+                path,
+                f"was trained on {state['in_channels']} channels, "
+                f"{found.field[0]} have {found.in_channels}",
+                remedy="Use a model pretrained on images like these.",
+            )
+    scheme = find_scheme(sets)
+    counts, lowered = usable_counts(config.n_labels, len(learn.images))
+    if lowered:
+        notes.append(f"{lowered[0].upper()}{lowered[1:]}.")
+    return Study(config, state, pretraining, learn, test, scheme, counts, tuple(notes))
+
+
+def transfer(
+    config: TransferConfig,
+    *,
+    emit: Callable[[ev.AnyEvent], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> TransferResult:
+    """Fine-tune from scratch and from the checkpoint on few labels, and score both.
+
+    Parameters
+    ----------
+    config
+        What is asked.
+    emit
+        Called with events of the progress.
+    should_stop
+        Asked at each step; True ends the study.
+
+    Raises
+    ------
+    CheckpointError, ConfigError, DataError
+        What the user can mend; nothing was trained.
+    Stopped
+        ``should_stop`` said so.
+    """
+    study = check(config)
+    return Runner(study, emit or (lambda _: None), should_stop or (lambda: False)).run()
+
+
+class Runner:
+    """Does the work of a study.
+
+    Parameters
+    ----------
+    study
+        What is asked.
+    say
+        Told of the progress.
+    should_stop
+        Asked at each step.
+    """
+
+    def __init__(
+        self, study: Study, say: Callable[[ev.AnyEvent], None], should_stop: Callable[[], bool]
+    ) -> None:
+        self.study, self._say, self._should_stop = study, say, should_stop
+        config, data = study.config, study.pretraining.data
+        device = find_device(config.device)
+        precision = config.precision
+        if precision == "auto":
+            precision = "bf16" if has_fast_bf16(device) else "fp32"
+        self.setting = ft.Setting(
+            spec_from(study.state, config.checkpoint),
+            study.scheme.count,
+            tuple(data.patch_size),
+            study.pretraining.training.batch_size,
+            torch.device(device),
+            {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision),
+        )
+        self._examples: dict[str, list[Example]] = {}
+        self._scores: list[Score] = []
+        self._curve: list[CurvePoint] = []
+        self._rates: dict[str, float] = {}
+        self._sweep: list[dict[str, Any]] = []
+        self._predictions: dict[tuple[str, int, str], list[np.ndarray]] = {}
+        self._done = self._total = 0
+        self._began = self._last_said = time.monotonic()
+        self._parameters = 0
+
+    def run(self) -> TransferResult:
+        """Run the study and return its findings."""
+        study, config = self.study, self.study.config
+        for sentence in (study.scheme.note, *study.notes):
+            self._say(ev.Warned(message=sentence))
+        for pair in study.test.images:
+            self._read(pair)
+        steps = self._plan()
+        self._choose_rates(steps)
+        for seed in range(config.seed, config.seed + config.seeds):
+            for count in study.n_labels:
+                for arm in config.arms:
+                    self._one(arm, count, seed, steps)
+        return TransferResult(
+            config=config.model_dump(mode="json"),
+            checkpoint_card=self._card(),
+            scheme_note=study.scheme.note,
+            classes=tuple(study.scheme.names),
+            notes=study.notes,
+            learning_rates=self._rates,
+            sweep=tuple(self._sweep),
+            steps=steps,
+            seconds=time.monotonic() - self._began,
+            scores=tuple(self._scores),
+            curve=tuple(self._curve),
+            pictures=self._pictures(),
+        )
+
+    def _card(self) -> dict[str, Any]:
+        state = self.study.state
+        return {
+            "task": state["task"],
+            "backbone": state["backbone"]["name"],
+            "step": state["step"],
+            "parameters": self._parameters,
+        }
+
+    def _read(self, pair: LabelledImage) -> list[Example]:
+        """Return an image's frames; each image is read once."""
+        key = str(pair.image.info.path)
+        if key not in self._examples:
+            normalization = self.study.pretraining.data.normalization
+            custom = custom_statistics(self.study.state)
+            self._examples[key] = load_examples(pair, self.study.scheme, normalization, custom)
+        return self._examples[key]
+
+    def _subset(self, count: int, seed: int) -> list[Example]:
+        """Return the frames of a repetition's first images: subsets of one order, so nested."""
+        images = self.study.learn.images
+        order = np.random.default_rng((fold_seed(seed), 1)).permutation(len(images))
+        return [frame for k in order[:count] for frame in self._read(images[int(k)])]
+
+    def _plan(self) -> int:
+        """Time a few steps and return how many fit into a fine-tuning."""
+        config, examples = self.study.config, self._subset(self.study.n_labels[-1], 0)
+        learn, check = split_validation(examples, VALIDATION_SHARE)
+        model = self._start("scratch", 0)
+        self._parameters = sum(p.numel() for p in model.parameters())
+        drawer = self._drawer(learn, 0)
+        stamps: list[float] = []
+
+        def stamp(_: int) -> None:
+            self._heed()
+            stamps.append(time.monotonic())
+
+        ft.finetune(
+            model, self.setting, drawer, (), ft.Schedule("scratch", TIMED_STEPS, 1e-4), stamp
+        )
+        began = time.monotonic()
+        ft.validation_score(model, self.setting, check)
+        looks = (time.monotonic() - began) * ft.EVALUATIONS
+        step = float(np.median(np.diff(stamps[1:])))
+        steps = max(FEWEST_STEPS, int((60 * config.minutes - looks) / step))
+        trainings = config.seeds * len(self.study.n_labels) * len(config.arms)
+        swept = 2 * len(RATES)
+        self._total = trainings * steps + swept * max(FEWEST_STEPS, round(SWEEP_SHARE * steps))
+        return steps
+
+    def _choose_rates(self, steps: int) -> None:
+        """Choose each arm's rate by short trainings; a frozen encoder takes the pretrained's."""
+        short = max(FEWEST_STEPS, round(SWEEP_SHARE * steps))
+        examples = self._subset(self.study.n_labels[-1], self.study.config.seed)
+        learn, check = split_validation(examples, VALIDATION_SHARE)
+        seed = self.study.config.seed
+        arms: tuple[Arm, ...] = ("scratch", "pretrained")
+        for arm in arms:
+            for rate in RATES:
+                tuned = ft.finetune(
+                    self._start(arm, seed),
+                    self.setting,
+                    self._drawer(learn, seed),
+                    check,
+                    ft.Schedule(arm, short, rate),
+                    lambda _, a=arm: self._tick(f"choosing the rate, {a}"),
+                )
+                self._sweep.append({"arm": arm, "rate": rate, "iou": tuned.best})
+            mine = [row for row in self._sweep if row["arm"] == arm]
+            self._rates[arm] = max(mine, key=lambda row: row["iou"])["rate"]
+        if "frozen" in self.study.config.arms:
+            self._rates["frozen"] = self._rates["pretrained"]
+
+    def _start(self, arm: Arm, seed: int) -> Any:
+        return ft.start_network(
+            self.setting,
+            arm,
+            fold_seed(seed, 2) % 2**31,
+            self.study.state["model"],
+            self.study.config.checkpoint,
+        )
+
+    def _drawer(self, examples: Sequence[Example], seed: int) -> PatchDrawer:
+        setting = self.setting
+        return PatchDrawer(examples, setting.tile, setting.batch_size, seed, setting.device)
+
+    def _one(self, arm: Arm, count: int, seed: int, steps: int) -> None:
+        """Fine-tune one arm once, and score it on all test images."""
+        learn, check = split_validation(self._subset(count, seed), VALIDATION_SHARE)
+        labels = "label" if count == 1 else "labels"
+        what = f"{arm}, {count} {labels}, repetition {seed - self.study.config.seed + 1}"
+        tuned = ft.finetune(
+            self._start(arm, seed),
+            self.setting,
+            self._drawer(learn, seed),
+            check,
+            ft.Schedule(arm, steps, self._rates[arm]),
+            lambda _: self._tick(what),
+        )
+        self._curve += [
+            CurvePoint(arm, count, seed, step, steps, score) for step, score in tuned.curve
+        ]
+        scheme, few = self.study.scheme, self._frames() < FEWEST_UNITS
+        for pair in self.study.test.images:
+            found = []
+            for number, frame in enumerate(self._read(pair)):
+                made = ft.predict_classes(tuned.model, self.setting, frame.image)
+                found.append(made)
+                for name, box in units(frame.classes.shape, few=few):
+                    unit = " ".join(filter(None, (pair.name, f"[{number}]" * (number > 0), name)))
+                    scores = score_units(made[box], frame.classes[box], scheme)
+                    self._scores.append(Score(arm, count, seed, pair.name, unit, **scores))
+            if count == self.study.n_labels[-1] and seed == self.study.config.seed:
+                self._predictions[arm, count, pair.name] = found
+
+    def _frames(self) -> int:
+        return sum(len(self._read(pair)) for pair in self.study.test.images)
+
+    def _pictures(self) -> tuple[Picture, ...]:
+        count, seed = self.study.n_labels[-1], self.study.config.seed
+        mine = [s for s in self._scores if s.n_labels == count and s.seed == seed]
+        shown = {pair.name: self._read(pair)[0] for pair in self.study.test.images}
+        made = {(arm, name): found[0] for (arm, _, name), found in self._predictions.items()}
+        return choose_pictures(mine, shown, made, self.study.config.arms, count)
+
+    def _heed(self) -> None:
+        if self._should_stop():
+            raise Stopped
+
+    def _tick(self, what: str) -> None:
+        self._heed()
+        self._done += 1
+        now = time.monotonic()
+        if now - self._last_said < 1 and self._done < self._total:
+            return
+        self._last_said = now
+        left = (now - self._began) / self._done * (self._total - self._done)
+        self._say(
+            ev.Progress(
+                stage="transfer",
+                done=self._done,
+                total=self._total,
+                message=what,
+                seconds_left=left,
+            )
+        )
+
+
+def units(shape: tuple[int, ...], *, few: bool) -> list[tuple[str, tuple[slice, ...]]]:
+    """Return the parts of a frame that are scored, with a name: all of it, or four blocks."""
+    if not few:
+        return [("", (slice(None),) * len(shape))]
+    axes = sorted(range(len(shape)), key=lambda k: -shape[k])[:2]
+    found: list[tuple[str, tuple[slice, ...]]] = []
+    for number in range(4):
+        box = [slice(None)] * len(shape)
+        for bit, axis in enumerate(axes):
+            half = shape[axis] // 2
+            box[axis] = slice(half, None) if number >> bit & 1 else slice(0, half)
+        found.append((f"[block {number + 1}]", tuple(box)))
+    return found
