@@ -37,8 +37,11 @@ def load_weights(
         for name, value in own.items()
         if (fitted := _fit(value, state.get(name))) is not None
     }
-    total = sum(v.numel() for v in own.values())
-    share = sum(filled[name].numel() for name in filled) / max(1, total)
+    # layers that two parts of a network share have several names: each counts once
+    once = [name for name, _ in (*model.named_parameters(), *model.named_buffers())]
+    share = sum(own[n].numel() for n in once if n in filled) / max(
+        1, sum(own[n].numel() for n in once)
+    )
     if share < LEAST_SHARE:
         raise CheckpointError(
             source,
@@ -46,8 +49,8 @@ def load_weights(
             remedy="Use the backbone, size and ndim that the checkpoint was trained with.",
         )
     model.load_state_dict({**own, **filled})
-    random = tuple(name for name in own if name not in filled)
-    return LoadReport(tuple(filled), random, share)
+    taken = tuple(name for name in once if name in filled)
+    return LoadReport(taken, tuple(name for name in once if name not in filled), share)
 
 
 def _fit(own: torch.Tensor, loaded: torch.Tensor | None) -> torch.Tensor | None:
