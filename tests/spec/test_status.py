@@ -61,6 +61,7 @@ ALL = [
     epoch(1, 0.25),
     ev.ImageSaved(image_kind="masked", image="a", path="p.tif", source="s.tif", axes="YX", step=4),
     ev.CheckpointSaved(which="best", path="p.pth", step=4),
+    ev.FineTuned(arm="scratch", n_labels=2, seed=0, iou=0.5),
     ev.Warned(message="\u2028 line separator, \x85 and ü"),
     ev.RunFinished(state="finished", reason="done", epochs_done=3, epochs_planned=3),
 ]

@@ -148,6 +148,16 @@ class CheckpointSaved(Event):
     step: int
 
 
+class FineTuned(Event):
+    """One fine-tuning of a transfer study is done; ``iou`` is its mean over the test images."""
+
+    kind: Literal["fine_tuned"] = "fine_tuned"
+    arm: str
+    n_labels: int
+    seed: int
+    iou: float
+
+
 class Warned(Event):
     """Something the user should know; the run goes on."""
 
@@ -176,6 +186,7 @@ AnyEvent = (
     | EpochFinished
     | ImageSaved
     | CheckpointSaved
+    | FineTuned
     | Warned
     | RunFinished
 )

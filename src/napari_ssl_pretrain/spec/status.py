@@ -73,7 +73,8 @@ class RunStatus:
             "predict": "Predicting",
         }
         state: RunState = "testing" if event.stage == "test" else self.state
-        text = event.message or f"{names[event.stage]} {event.done} of {event.total}"
+        stage = names.get(event.stage, event.stage.capitalize())
+        text = event.message or f"{stage} {event.done} of {event.total}"
         return replace(self, state=state, message=text, seconds_left=event.seconds_left)
 
     def _after_run_started(self, event: ev.RunStarted) -> RunStatus:

@@ -319,6 +319,7 @@ class Runner:
             CurvePoint(arm, count, seed, step, steps, score) for step, score in tuned.curve
         ]
         scheme, few = self.study.scheme, self._frames() < FEWEST_UNITS
+        overlaps: list[float] = []
         for pair in self.study.test.images:
             found = []
             for number, frame in enumerate(self._read(pair)):
@@ -328,8 +329,11 @@ class Runner:
                     unit = " ".join(filter(None, (pair.name, f"[{number}]" * (number > 0), name)))
                     scores = score_units(made[box], frame.classes[box], scheme)
                     self._scores.append(Score(arm, count, seed, pair.name, unit, **scores))
+                    overlaps.append(scores["iou"])
             if count == self.study.n_labels[-1] and seed == self.study.config.seed:
                 self._predictions[arm, count, pair.name] = found
+        mean = float(np.mean(overlaps))
+        self._say(ev.FineTuned(arm=arm, n_labels=count, seed=seed, iou=mean))
 
     def _frames(self) -> int:
         return sum(len(self._read(pair)) for pair in self.study.test.images)
