@@ -122,7 +122,7 @@ def test_the_status_follows_the_events():
         assert status.last_seen == event.time
     assert states == [
         *("starting", "preparing", "preparing", "training", "training", "training", "training"),
-        *("training", "training", "training", "finished"),
+        *("training", "training", "training", "training", "finished"),
     ]
     assert status == status_of(ALL)
     assert status.ended

@@ -165,6 +165,10 @@ class RunDir:
         """What the process printed, when the dock started it."""
         return self.results / "run.log"
 
+    def empty_folders(self) -> tuple[Path, ...]:
+        """Return the folders that are made for a run alone, innermost first."""
+        return (self.results, self.results.parent, self.job)
+
     def folders(self, task: str) -> tuple[Path, ...]:
         """Return the folders that a run of this task leaves."""
         always = (

@@ -1,55 +1,63 @@
-"""The door between whoever shows a run and the process that does it.
-
-A run is a child process; its folder is the interface. It outlives whoever started it, is
-found again by its folder, and is asked to stop by a file in it. No Qt, no torch.
-"""
+"""A job that is watched by its folder alone: its events, its end, the wish to stop it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import socket
-import subprocess
-import sys
-import tempfile
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import psutil
 
 from napari_ssl_pretrain.errors import ConfigError
 from napari_ssl_pretrain.spec import events as ev
-from napari_ssl_pretrain.spec.run_dir import RunDir
 from napari_ssl_pretrain.spec.status import RunStatus, process_lives
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import subprocess
+    from pathlib import Path
 
-    from napari_ssl_pretrain.spec.config import PretrainConfig
-
-COMMAND = (sys.executable, "-m", "napari_ssl_pretrain")
-"""What starts a run; ``run --config …`` is appended."""
+    from napari_ssl_pretrain.spec.run_dir import RunDir
+    from napari_ssl_pretrain.spec.study_dir import StudyDir
 
 MAX_STEPS_READ = 4000
 """Steps kept of one reading: a week's history must not take the reader's breath away."""
 
-NICENESS = 2
-"""How far a run steps back for the viewer where both want the processor."""
-
+OTHER = "Choose another folder."
 _USAGE_ERROR = 2
-_OTHER = "Choose another folder."
 _STEP = b'"kind": "step_finished"'
 
 
-class RunHandle:
-    """A run that is watched: its new events, its state, and the wish to stop it.
+class Place(Protocol):
+    """Where a job lives: a run, or a transfer study."""
+
+    @property
+    def results(self) -> Path:
+        """Its folder."""
+
+    @property
+    def events(self) -> Path:
+        """What it says."""
+
+    @property
+    def stop_file(self) -> Path:
+        """The wish to stop it."""
+
+    @property
+    def console_log(self) -> Path:
+        """What its process prints."""
+
+    def empty_folders(self) -> tuple[Path, ...]:
+        """Return the folders that are made for it alone, innermost first."""
+
+
+class JobHandle:
+    """A job that is watched: its new events, its state, and the wish to stop it.
 
     Parameters
     ----------
-    run
-        Where the run lives.
+    place
+        Where the job lives.
     process
         The child, when this program started it; None when it was found by its folder.
     since
@@ -62,14 +70,14 @@ class RunHandle:
 
     def __init__(
         self,
-        run: RunDir,
+        place: Place,
         process: subprocess.Popen[bytes] | None = None,
         *,
         since: float = 0.0,
         fresh: bool = False,
         config_file: Path | None = None,
     ) -> None:
-        self.run = run
+        self._place = place
         self.status = RunStatus()
         self._process = process
         self._since = since
@@ -121,16 +129,16 @@ class RunHandle:
         """
         self._stop_wanted = True
         try:
-            self.run.results.mkdir(parents=True, exist_ok=True)
-            self.run.stop_file.touch()
+            self._place.results.mkdir(parents=True, exist_ok=True)
+            self._place.stop_file.touch()
         except OSError as error:
-            raise ConfigError(*_unwritable(error), value=self.run.results, remedy=_OTHER) from None
+            raise ConfigError(*unwritable(error), value=self._place.results, remedy=OTHER) from None
 
     def _repeat_wish(self) -> None:
         """Ask again: a run that begins takes away an old wish, and cannot know that it is new."""
         if self._stop_wanted and self._began:
             with contextlib.suppress(OSError):
-                self.run.stop_file.touch()
+                self._place.stop_file.touch()
 
     def kill(self) -> bool:
         """End the process at once, its children too; false when it is not on this machine."""
@@ -158,7 +166,7 @@ class RunHandle:
     def _read_lines(self) -> list[bytes]:
         """Return the whole lines beyond what was read; a torn last one waits."""
         try:
-            with self.run.events.open("rb") as file:
+            with self._place.events.open("rb") as file:
                 state = os.fstat(file.fileno())
                 if state.st_ino != self._file_id or state.st_size < self._offset:
                     self._file_id, self._offset = state.st_ino, 0
@@ -194,15 +202,15 @@ class RunHandle:
         )
         if self._began:
             with contextlib.suppress(OSError):
-                _append_line(self.run.events, word.to_line())
-                self._offset = self.run.events.stat().st_size
+                _append_line(self._place.events, word.to_line())
+                self._offset = self._place.events.stat().st_size
         self._finished = word
         self.status = self.status.after(word)
         return word
 
     def _why(self) -> str:
         code = self._process.returncode if self._process else None
-        said = last_error(self.run.console_log)
+        said = last_error(self._place.console_log)
         if code == _USAGE_ERROR and said:
             return said
         if code is None:
@@ -214,69 +222,43 @@ class RunHandle:
         if self._config_file is not None:
             self._config_file.unlink(missing_ok=True)
             self._config_file = None
-        if self._process is not None and not self.run.events.exists():
-            self.run.console_log.unlink(missing_ok=True)
-            for folder in (self.run.results, self.run.results.parent, self.run.job):
+        if self._process is not None and not self._place.events.exists():
+            self._place.console_log.unlink(missing_ok=True)
+            for folder in self._place.empty_folders():
                 with contextlib.suppress(OSError):
                     folder.rmdir()
 
 
-def start(
-    config: PretrainConfig,
-    *,
-    resume: bool = False,
-    overwrite: bool = False,
-    command: Sequence[str] = COMMAND,
-) -> RunHandle:
-    """Start a run as a process of its own, which goes on when this program ends.
+class RunHandle(JobHandle):
+    """A pretraining run that is watched; see :class:`JobHandle`."""
 
-    Parameters
-    ----------
-    config
-        What to run.
-    resume
-        Go on from the last checkpoint of the run.
-    overwrite
-        Replace the run if it exists.
-    command
-        What to start instead of this package's command line.
+    def __init__(self, run: RunDir, *args: Any, **options: Any) -> None:
+        super().__init__(run, *args, **options)
+        self.run = run
 
-    Raises
-    ------
-    ConfigError
-        The run is under way already, or its folder cannot be written.
-    """
-    run = RunDir(Path(config.result_dir).expanduser().absolute(), config.name, config.run_id)
-    if _is_running(run):
-        raise ConfigError(
-            "run_id",
-            "is running already",
-            value=run.run_id,
-            remedy="Stop it first, or take another number.",
-        )
-    config_file = _write_config(config)
-    arguments = [*command, "run", "--config", str(config_file)]
-    arguments += ["--resume"] * resume + ["--overwrite"] * overwrite
-    since = time.time()
+
+class StudyHandle(JobHandle):
+    """A transfer study that is watched; see :class:`JobHandle`."""
+
+    def __init__(self, study: StudyDir, *args: Any, **options: Any) -> None:
+        super().__init__(study, *args, **options)
+        self.study = study
+
+
+def is_running(place: Place) -> bool:
+    """Whether a job's process lives here, from the end of its events alone where that says it."""
     try:
-        run.results.mkdir(parents=True, exist_ok=True)
-        run.stop_file.unlink(missing_ok=True)
-        with run.console_log.open("ab" if resume else "wb") as log:
-            process = _launch(arguments, log)
-    except OSError as error:
-        config_file.unlink(missing_ok=True)
-        raise ConfigError(*_unwritable(error), value=run.result_dir, remedy=_OTHER) from None
-    return RunHandle(run, process, since=since, fresh=not resume, config_file=config_file)
-
-
-def attach(run: RunDir) -> RunHandle:
-    """Watch a run that is there already; the first :meth:`RunHandle.poll` returns its history."""
-    return RunHandle(run)
-
-
-def find_running(root: Path) -> list[RunDir]:
-    """Return the runs under a folder whose process lives on this machine, newest last."""
-    return [run for run in RunDir.find(root) if _is_running(run)]
+        with place.events.open("rb") as file:
+            file.seek(max(0, place.events.stat().st_size - 65536))
+            tail = file.read().rstrip().rpartition(b"\n")[2]
+    except OSError:
+        return False
+    if isinstance(ev.parse_event(tail.decode("utf-8", "replace")), ev.RunFinished):
+        return False
+    handle = JobHandle(place)
+    handle._take(handle._read_lines())  # noqa: SLF001 - reads only; poll() would write a last word
+    status = handle.status
+    return status.pid is not None and not handle.remote and process_lives(status)
 
 
 def last_error(log: Path) -> str:
@@ -299,52 +281,6 @@ def thin(lines: list[bytes]) -> list[bytes]:
     return [line for i, line in enumerate(lines) if i not in dropped]
 
 
-def _is_running(run: RunDir) -> bool:
-    """Whether a run's process lives here, from the end of its events alone where that says it."""
-    try:
-        with run.events.open("rb") as file:
-            file.seek(max(0, run.events.stat().st_size - 65536))
-            tail = file.read().rstrip().rpartition(b"\n")[2]
-    except OSError:
-        return False
-    if isinstance(ev.parse_event(tail.decode("utf-8", "replace")), ev.RunFinished):
-        return False
-    handle = RunHandle(run)
-    handle._take(handle._read_lines())  # noqa: SLF001 - reads only; poll() would write a last word
-    status = handle.status
-    return status.pid is not None and not handle.remote and process_lives(status)
-
-
-def _write_config(config: PretrainConfig) -> Path:
-    safe = re.sub(r"\W+", "_", config.name, flags=re.ASCII)[:40]
-    number, path = tempfile.mkstemp(prefix=f"ssl_pretrain_{safe}_", suffix=".yaml")
-    with os.fdopen(number, "w", encoding="utf-8") as file:
-        file.write(config.to_yaml())
-    return Path(path)
-
-
-def _launch(arguments: list[str], log: Any) -> subprocess.Popen[bytes]:
-    """Start a detached process that outlives this one and steps back a little for it."""
-    environment = dict(os.environ, PYTHONUNBUFFERED="1", PYTHONIOENCODING="utf-8", MPLBACKEND="Agg")
-    detached: dict[str, Any] = {"start_new_session": True}
-    if sys.platform == "win32":
-        flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
-        flags |= subprocess.BELOW_NORMAL_PRIORITY_CLASS
-        detached = {"creationflags": flags}
-    process = subprocess.Popen(  # noqa: S603 - our own command line, no shell
-        arguments,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        env=environment,
-        **detached,
-    )
-    if sys.platform != "win32":
-        with contextlib.suppress(psutil.Error, OSError):
-            psutil.Process(process.pid).nice(NICENESS)
-    return process
-
-
 def _append_line(path: Path, line: str) -> None:
     """Append one line in one write, on a line of its own even after a torn one."""
     with path.open("rb+") as file:
@@ -356,5 +292,6 @@ def _append_line(path: Path, line: str) -> None:
         file.write((b"\n" if torn else b"") + line.encode())
 
 
-def _unwritable(error: OSError) -> tuple[str, str]:
+def unwritable(error: OSError) -> tuple[str, str]:
+    """Return the subject and the rule of an error: the results cannot be written."""
     return "result_dir", f"cannot be written ({error.strerror or error})"

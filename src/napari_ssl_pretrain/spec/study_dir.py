@@ -1,0 +1,71 @@
+"""Every path of a transfer study, named once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class StudyDir:
+    """The files of a transfer study, all in one folder.
+
+    Parameters
+    ----------
+    results
+        The folder.
+    """
+
+    results: Path
+
+    @property
+    def run_name(self) -> str:
+        """Name of the folder."""
+        return self.results.name
+
+    @property
+    def config(self) -> Path:
+        """What was asked."""
+        return self.results / "transfer.yaml"
+
+    @property
+    def events(self) -> Path:
+        """What the study said, one JSON object a line."""
+        return self.results / "events.jsonl"
+
+    @property
+    def stop_file(self) -> Path:
+        """A wish to stop: the study ends at its next step when this file is there."""
+        return self.results / "stop"
+
+    @property
+    def console_log(self) -> Path:
+        """What the process printed, when the dock started it."""
+        return self.results / "run.log"
+
+    @property
+    def report(self) -> Path:
+        """The report, one page that needs no network."""
+        return self.results / "report.html"
+
+    @property
+    def chart(self) -> Path:
+        """Score over the number of labels."""
+        return self.results / "score_over_labels.png"
+
+    @property
+    def summary(self) -> Path:
+        """What was found, as JSON."""
+        return self.results / "summary.json"
+
+    @property
+    def pictures(self) -> Path:
+        """Folder of the median and the worst case."""
+        return self.results / "pictures"
+
+    def empty_folders(self) -> tuple[Path, ...]:
+        """Return the folders that are made for a study alone, innermost first."""
+        return (self.results,)
