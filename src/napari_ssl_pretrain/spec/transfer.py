@@ -13,6 +13,15 @@ from napari_ssl_pretrain.spec.config_errors import first_error
 Arm = Literal["scratch", "pretrained", "frozen"]
 ARMS: tuple[Arm, ...] = ("scratch", "pretrained", "frozen")
 
+RATES = (5e-4, 1.5e-3, 4.5e-3)
+"""Peak learning rates that the sweep offers to scratch and to the pretrained network alike."""
+
+SWEPT_ARMS: tuple[Arm, ...] = ("scratch", "pretrained")
+"""Arms that the sweep chooses a rate for; a frozen encoder takes the pretrained network's."""
+
+SWEEP_SHARE = 0.3
+"""Length of a training of the sweep over that of a fine-tuning."""
+
 
 def _numbers(value: Any) -> Any:
     """Take ``2,5,10``, one number, or a list."""
@@ -86,3 +95,18 @@ class TransferConfig(Frozen):
         if not {"scratch", "pretrained"} <= set(value):
             raise ValueError("must hold scratch and pretrained, which are compared")
         return tuple(arm for arm in ARMS if arm in value)
+
+    @property
+    def fine_tunings(self) -> int:
+        """Number of fine-tunings that are compared."""
+        return self.seeds * len(self.n_labels) * len(self.arms)
+
+    @property
+    def sweep_minutes(self) -> float:
+        """Minutes that the choice of the learning rates takes, about."""
+        return len(SWEPT_ARMS) * len(RATES) * SWEEP_SHARE * self.minutes
+
+    @property
+    def total_minutes(self) -> float:
+        """Minutes of training, about; reading and scoring the images come on top."""
+        return self.fine_tunings * self.minutes + self.sweep_minutes

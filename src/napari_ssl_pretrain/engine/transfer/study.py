@@ -34,6 +34,7 @@ from napari_ssl_pretrain.engine.transfer.records import CurvePoint, Score, Trans
 from napari_ssl_pretrain.engine.transfer.scores import score_units
 from napari_ssl_pretrain.errors import CheckpointError
 from napari_ssl_pretrain.spec import events as ev
+from napari_ssl_pretrain.spec.transfer import RATES, SWEEP_SHARE, SWEPT_ARMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,12 +43,6 @@ if TYPE_CHECKING:
     from napari_ssl_pretrain.engine.transfer.records import Picture
     from napari_ssl_pretrain.spec.resolve import ResolvedConfig
     from napari_ssl_pretrain.spec.transfer import Arm, TransferConfig
-
-RATES = (5e-4, 1.5e-3, 4.5e-3)
-"""Peak learning rates that the sweep offers to scratch and to the pretrained network alike."""
-
-SWEEP_SHARE = 0.3
-"""Length of a training of the sweep over that of a fine-tuning."""
 
 VALIDATION_SHARE = 0.2
 """Part of each labelled image kept for validation, at the far end of its longest axis."""
@@ -262,7 +257,7 @@ class Runner:
         step = float(np.median(np.diff(stamps[1:])))
         steps = max(FEWEST_STEPS, int((60 * config.minutes - looks) / step))
         trainings = config.seeds * len(self.study.n_labels) * len(config.arms)
-        swept = 2 * len(RATES)
+        swept = len(SWEPT_ARMS) * len(RATES)
         self._total = trainings * steps + swept * max(FEWEST_STEPS, round(SWEEP_SHARE * steps))
         return steps
 
@@ -272,8 +267,7 @@ class Runner:
         examples = self._subset(self.study.n_labels[-1], self.study.config.seed)
         learn, check = split_validation(examples, VALIDATION_SHARE)
         seed = self.study.config.seed
-        arms: tuple[Arm, ...] = ("scratch", "pretrained")
-        for arm in arms:
+        for arm in SWEPT_ARMS:
             for rate in RATES:
                 tuned = ft.finetune(
                     self._start(arm, seed),
