@@ -243,6 +243,36 @@ def _fill_predict(p: Parser) -> None:
     _json_option(p)
 
 
+def _fill_transfer(p: Parser) -> None:
+    folders = {
+        "--images": "labelled images: a folder, a file or a glob",
+        "--labels": "their label images, of the same names",
+        "--test_images": "images to score on; without them a third of the others is held back",
+        "--test_labels": "their label images",
+    }
+    p.add_argument("--checkpoint", required=True, metavar="F", help="a checkpoint of a run (.pth)")
+    for name, about in folders.items():
+        p.add_argument(name, required="test" not in name, metavar="DIR", help=about)
+    p.add_argument(
+        "--n_labels",
+        metavar="2,5,10",
+        help="how many labelled images to learn from; default: 2,5,10",
+    )
+    p.add_argument("--seeds", metavar="3", help="repetitions, each on other images; default: 3")
+    p.add_argument("--minutes", metavar="M", help="minutes of each fine-tuning; default: 3")
+    p.add_argument(
+        "--arms",
+        metavar="LIST",
+        help="networks to compare; default: scratch,pretrained,frozen (frozen may be left out)",
+    )
+    p.add_argument("--device", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    p.add_argument("--precision", help="auto, fp32, bf16 or fp16 (default: auto)")
+    p.add_argument("--seed", metavar="S", help="seed of the first repetition; default: 0")
+    p.add_argument("-o", "--output", required=True, metavar="OUT", help="folder of the report")
+    p.add_argument("--overwrite", action="store_true", help="replace the report that is there")
+    _json_option(p)
+
+
 def _fill_export(p: Parser) -> None:
     p.add_argument("--checkpoint", required=True, metavar="F", help="a checkpoint of a run (.pth)")
     p.add_argument(
@@ -319,6 +349,10 @@ _COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "check": ("show what would be trained on; trains nothing", _fill_check),
     "new": ("write a commented configuration", _fill_new),
     "predict": ("restore or reconstruct images with a pretrained model", _fill_predict),
+    "transfer": (
+        "does pretraining help? few labels, from scratch and pretrained, with error bars",
+        _fill_transfer,
+    ),
     "export": ("write a trained model for other tools", _fill_export),
     "features": ("dense features of images: colours, and similarity to a point", _fill_features),
     "runs": ("list the runs under a folder", _fill_runs),

@@ -20,6 +20,7 @@ STAGES = {
     "test": "Testing",
     "predict": "Predicting",
     "features": "Encoding",
+    "transfer": "Comparing",
 }
 SECONDS_BETWEEN_LINES = 10.0
 MOST_SECONDS_BETWEEN_LINES = 60.0
@@ -111,7 +112,8 @@ class PlainReport:
     def _progress(self, event: ev.Progress) -> None:
         if self._due():
             left = f", {text.duration(event.seconds_left)} left" if event.seconds_left else ""
-            self.note(f"{STAGES[event.stage]}: {event.done} of {event.total}{left}")
+            what = f" ({event.message})" if event.stage == "transfer" else ""
+            self.note(f"{STAGES[event.stage]}{what}: {event.done} of {event.total}{left}")
 
     def _run_started(self, event: ev.RunStarted) -> None:
         self.note(started_line(event))

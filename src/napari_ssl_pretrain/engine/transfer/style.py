@@ -57,10 +57,13 @@ footer { color: var(--soft); font-size: 14px; margin-top: 20px; }
   @page { margin: 14mm; }
   body { background: #fff; font-size: 12px; -webkit-print-color-adjust: exact;
     print-color-adjust: exact; }
-  main { max-width: none; padding: 0; }
+  main { max-width: none; padding: 0 2px; }
   section { border-radius: 0; padding: 12px 14px; margin: 10px 0; break-inside: avoid; }
   section.long { break-inside: auto; } tr, figure, .row, img.chart { break-inside: avoid; }
   h1 { font-size: 20px; } h2 { font-size: 15px; } .verdict p.sentence { font-size: 16px; }
-  table { font-size: 12px; } .card b { font-size: 16px; }
+  table { font-size: 11px; } th, td { padding: 4px 6px; } td small { font-size: 10px; }
+  .wide { overflow: visible; } .row { grid-template-columns: repeat(5, 1fr); gap: 6px; }
+  .card b { font-size: 16px; } .card { padding: 8px 10px; } h3 { font-size: 13px; }
+  .soft, .card span, figcaption, .key span, footer { font-size: 11px; }
 }
 """

@@ -1,0 +1,248 @@
+"""A comparison from its folder's checks to its report, watched by events; the last word always."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from napari_ssl_pretrain.data.writers import write_text
+from napari_ssl_pretrain.engine.report import Reporter
+from napari_ssl_pretrain.errors import ConfigError, RunFailed, UserError
+from napari_ssl_pretrain.spec import events as ev
+from napari_ssl_pretrain.spec.study_dir import StudyDir
+from napari_ssl_pretrain.spec.yaml_io import dump_yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from napari_ssl_pretrain.spec.transfer import TransferConfig
+
+REPORT_FILES = (
+    "report.html",
+    "summary.json",
+    "score_over_labels.png",
+    "score_over_step.png",
+    "scores.csv",
+    "curve.csv",
+    "events.jsonl",
+    "transfer.yaml",
+)
+"""What a comparison leaves in its folder, the pictures apart."""
+
+OTHER = "Choose another folder."
+_GLOB = "*?["
+_DISK_FULL = 28
+
+
+def run_transfer(
+    config: TransferConfig,
+    *,
+    emit: Callable[[ev.AnyEvent], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any] | None:
+    """Compare fine-tuning from scratch and from a checkpoint, and write the report.
+
+    Parameters
+    ----------
+    config
+        What to do.
+    emit
+        Called with every event.
+    should_stop
+        Asked after each step; True ends the comparison. A file named ``stop`` in the output
+        folder does the same.
+    overwrite
+        Replace the report that is there.
+
+    Returns
+    -------
+    dict or None
+        The content of ``summary.json``; None where it was stopped.
+
+    Raises
+    ------
+    UserError
+        Something that the user can mend; nothing was trained.
+    RunFailed
+        Something went wrong while training.
+    """
+    place = StudyDir(Path(config.output).expanduser().absolute())
+    check_output(config, place, overwrite=overwrite)
+    job = _Job(config, place, Reporter(emit))
+    try:
+        return job.run(should_stop or (lambda: False))
+    finally:
+        job.say.close()
+
+
+class _Job:
+    """A comparison under way: it opens its folder when the checks are passed."""
+
+    def __init__(self, config: TransferConfig, place: StudyDir, say: Reporter) -> None:
+        self.config, self.place, self.say = config, place, say
+        self._open = False
+
+    def run(self, should_stop: Callable[[], bool]) -> dict[str, Any] | None:
+        """Check, train, report; the last event says how it ended.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            The user wishes to end at once.
+        UserError
+            Something that the user can mend.
+        RunFailed
+            Anything else.
+        """
+        text = dump_yaml(self.config.model_dump(mode="json"))
+        self.say(ev.ProcessStarted(pid=os.getpid(), host=socket.gethostname(), config=text))
+        from napari_ssl_pretrain.engine.transfer.report import write_report  # noqa: PLC0415
+        from napari_ssl_pretrain.engine.transfer.study import Stopped, transfer  # noqa: PLC0415
+
+        state: ev.FinishState = "failed"
+        reason: ev.FinishReason = "error"
+        message = ""
+        summary: dict[str, Any] | None = None
+        try:
+            result = transfer(
+                self.config,
+                emit=self._event,
+                should_stop=lambda: should_stop() or self.place.stop_file.exists(),
+            )
+            self._claim()
+            summary = write_report(result, self.place.results)
+            state, reason, message = "finished", "done", summary["sentence"]
+        except Stopped:
+            state, reason, message = "stopped", "stop", "Stopped before the end: no report."
+        except KeyboardInterrupt:
+            state, reason, message = "stopped", "interrupt", "Interrupted: no report."
+            raise
+        except UserError as error:
+            message = str(error)
+            raise
+        except Exception as error:
+            message = explain(error)
+            raise RunFailed(self.place.results, message.rstrip(".")) from error
+        finally:
+            if self._open:
+                self.say(ev.RunFinished(state=state, reason=reason, message=message))
+        return summary
+
+    def _event(self, event: ev.AnyEvent) -> None:
+        """Pass an event on; the first one tells that the checks are passed."""
+        self._claim()
+        self.say(event)
+
+    def _claim(self) -> None:
+        """Make the folder, clear what an earlier report left, and begin to write there.
+
+        Raises
+        ------
+        ConfigError
+            The folder cannot be written.
+        """
+        if self._open:
+            return
+        results = self.place.results
+        try:
+            results.mkdir(parents=True, exist_ok=True)
+            for name in (*REPORT_FILES, self.place.stop_file.name):
+                (results / name).unlink(missing_ok=True)
+            shutil.rmtree(self.place.pictures, ignore_errors=True)
+            write_text(self.place.config, dump_yaml(self.config.model_dump(mode="json")))
+            self.say.open(self.place.events, append=False)
+        except OSError as error:
+            _refuse(results, error)
+        self._open = True
+
+
+def check_output(config: TransferConfig, place: StudyDir, *, overwrite: bool) -> None:
+    """Refuse a folder that holds images, another report, or cannot be written.
+
+    Raises
+    ------
+    ConfigError
+        Another folder is needed.
+    """
+    results = place.results
+    for field, folder in _folders(config):
+        inside = folder in results.resolve().parents
+        if inside or folder == results.resolve():
+            where = "inside the" if inside else "the"
+            raise ConfigError(
+                "output",
+                f"is {where} folder of {field}, where nothing is written",
+                value=config.output,
+                remedy=OTHER,
+            )
+    held = [name for name in REPORT_FILES if (results / name).exists()]
+    if held and not overwrite:
+        raise ConfigError(
+            "output",
+            f"holds another report ({held[0]})",
+            value=config.output,
+            remedy="Choose another folder, or add --overwrite to replace it.",
+        )
+    _refuse_unwritable(results, config.output)
+
+
+def _folders(config: TransferConfig) -> Iterator[tuple[str, Path]]:
+    """Return the folders that images are read from."""
+    for field in ("images", "labels", "test_images", "test_labels"):
+        given = getattr(config, field)
+        if given is None:
+            continue
+        path = Path(given).expanduser()
+        while any(c in path.name for c in _GLOB) and not path.exists():
+            path = path.parent
+        yield field, (path if path.is_dir() else path.parent).resolve()
+
+
+def _refuse_unwritable(results: Path, given: str) -> None:
+    """Find out that the report cannot be written before anything else is done.
+
+    Raises
+    ------
+    ConfigError
+        The nearest folder that exists is no folder, or cannot be written.
+    """
+    place = results
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        rule = f"{place} is a file, not a folder"
+        raise ConfigError("output", rule, value=given, remedy=OTHER)
+    probe = place / f".napari-ssl-pretrain-{os.getpid()}"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        _refuse(given, error)
+
+
+def _refuse(given: object, error: OSError) -> NoReturn:
+    """Refuse a folder that cannot be written.
+
+    Raises
+    ------
+    ConfigError
+        Always.
+    """
+    raise ConfigError(
+        "output", f"cannot be written ({error.strerror or error})", value=given, remedy=OTHER
+    ) from None
+
+
+def explain(error: Exception) -> str:
+    """Turn what went wrong into a sentence with a remedy."""
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    low = text.lower()
+    if isinstance(error, MemoryError) or "out of memory" in low or "allocate memory" in low:
+        return "Out of memory. Use a smaller network, smaller images, or --device cpu."
+    if isinstance(error, OSError) and error.errno == _DISK_FULL:
+        return f"The disk is full ({error.filename}). Free some space and begin again."
+    return f"{type(error).__name__}: {text}"
