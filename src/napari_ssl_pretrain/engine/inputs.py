@@ -86,6 +86,12 @@ def open_inputs(
     except (ConfigError, DataError) as error:
         if error.subject == "data.train":
             error = type(error)("--input", error.rule, value=error.value, remedy=error.remedy)
+        if error.subject == "data.ndim":
+            raise CheckpointError(
+                checkpoint,
+                f"was trained on volumes and {error.rule}",
+                remedy="Use images like those of the training.",
+            ) from None
         raise error from None
     for skipped in found.skipped:
         say(ev.Warned(message=f"{skipped.path} is skipped: {skipped.reason}"))

@@ -35,6 +35,11 @@ def open_runs(viewer: napari.viewer.Viewer) -> Any:
     return _show("runs", "Runs", viewer)
 
 
+def open_features(viewer: napari.viewer.Viewer) -> Any:
+    """Show the dock *Features* and return its widget."""
+    return _show("features", "Features", viewer)
+
+
 def menu_pretrain(viewer: napari.viewer.Viewer) -> None:
     """Show the dock *Pretrain*, from a menu."""
     open_pretrain(viewer)
@@ -43,6 +48,11 @@ def menu_pretrain(viewer: napari.viewer.Viewer) -> None:
 def menu_runs(viewer: napari.viewer.Viewer) -> None:
     """Show the dock *Runs*, from a menu."""
     open_runs(viewer)
+
+
+def menu_features(viewer: napari.viewer.Viewer) -> None:
+    """Show the dock *Features*, from a menu."""
+    open_features(viewer)
 
 
 def _show(module: str, name: str, viewer: Any) -> Any:
