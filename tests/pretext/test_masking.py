@@ -126,3 +126,29 @@ def test_fill_smooth_is_better_than_the_mean_on_a_smooth_image():
         return float((((filled - images) * hidden) ** 2).sum())
 
     assert error(fill_smooth(images, hidden, (4, 4))) < 0.1 * error(fill_mean(images, hidden))
+
+
+@pytest.mark.parametrize("xp", [np, torch])
+def test_a_network_sees_dim_and_bright_patches_alike(xp):
+    """The shown image is free of the patch's brightness, and what it says is scaled back."""
+    task = Masking(token_size=(8, 8))
+    random = np.random.default_rng(0)
+    image = random.normal(size=(1, 1, 32, 32)).astype(np.float32) * 3
+    both = np.concatenate([image, 20 * image + 7])
+    hidden = np.repeat(task.draw_hidden(1, (4, 4), NumpyRandom([(1,)])), 2, axis=0)
+    known = unit(2, 1)
+    if xp is torch:
+        both, hidden = torch.from_numpy(both), torch.from_numpy(hidden)
+        known = Intensity(*(torch.from_numpy(v) for v in known))
+    batch = task.hide(both, known, hidden)
+    shown = []
+
+    def network(images, _):
+        shown.append(np.asarray(images))
+        return images * 0 + 1
+
+    made = np.asarray(batch.restored(network) - batch.base)
+    np.testing.assert_allclose(shown[0][0], shown[0][1], atol=5e-3)
+    np.testing.assert_allclose(made[1] / made[0], 20, rtol=5e-3)
+    visible = ~np.asarray(task.to_pixels(hidden))[0, 0]
+    np.testing.assert_allclose(made[1].mean(), np.asarray(both)[1, 0][visible].std(), rtol=1e-3)

@@ -76,7 +76,7 @@ def _seconds_a_step(config: ResolvedConfig, machine: Machine, found: Survey) -> 
     took: list[float] = []
     while len(took) < 2 or (len(took) < MOST_STEPS and sum(took) < MOST_SECONDS):  # noqa: PLR2004
         began = time.monotonic()
-        prediction = machine.wrapped(batch.input, batch.hidden).float() + batch.base
+        prediction = batch.restored(machine.wrapped).float()
         loss = pixel_loss(config.training.loss, prediction, batch.target, batch.scored)
         machine.accelerator.backward(loss)
         machine.optimizer.step()

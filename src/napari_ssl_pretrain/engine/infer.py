@@ -159,8 +159,8 @@ class Restorer:
         with torch.autocast(
             self._device.type, self._autocast or torch.bfloat16, enabled=self._autocast is not None
         ):
-            residual = self._model(batch.input, batch.hidden)
-        out: np.ndarray = known.denormalize(residual.float() + batch.base).cpu().numpy()
+            made = batch.restored(self._model)
+        out: np.ndarray = known.denormalize(made.float()).cpu().numpy()
         return out
 
     def _batch(

@@ -162,7 +162,7 @@ class Trainer:
         set_learning_rate(self.optimizer, rate)
         batch = self.feed.to_device(host, fd.Purpose.PRETEXT, augment=training.augment)
         self.model.train()
-        prediction = self.model(batch.input, batch.hidden).float() + batch.base
+        prediction = batch.restored(self.model).float()
         loss = pixel_loss(training.loss, prediction, batch.target, batch.scored)
         self.accelerator.backward(loss)
         value = self._update(loss)

@@ -48,7 +48,7 @@ class Validator:
         losses, metrics, counts = [], [], []
         for host in self._batches:
             batch = self._feed.to_device(host, fd.Purpose.VALIDATION, augment=False)
-            prediction = model(batch.input, batch.hidden).float() + batch.base
+            prediction = batch.restored(model).float()
             losses.append(float(pixel_loss(self._loss, prediction, batch.target, batch.scored)))
             metrics.append(batch_metrics(prediction, batch, host))
             counts.append(len(host.indices))

@@ -13,7 +13,7 @@ from array_api_compat import array_namespace, device
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 Array = Any  # numpy.ndarray or torch.Tensor: one arithmetic serves both
 
@@ -45,6 +45,10 @@ class PretextBatch(NamedTuple):
     hidden
         Token grid, ``B *grid`` boolean, True where the network cannot see; None for tasks
         that hide nothing.
+    centre, spread
+        Brightness of each sample that the network is spared, broadcast over ``B C *spatial``:
+        it sees ``(input - centre) / spread``, and its output is multiplied by ``spread``. None
+        shows it the input as it is.
     """
 
     input: Array
@@ -52,6 +56,21 @@ class PretextBatch(NamedTuple):
     base: Array
     scored: Array | None
     hidden: Array | None
+    centre: Array | None = None
+    spread: Array | None = None
+
+    def restored(self, network: Callable[[Array, Array | None], Array]) -> Array:
+        """Return the image ``B C *spatial`` that a network makes of the input.
+
+        Parameters
+        ----------
+        network
+            ``(images, hidden) -> residual``.
+        """
+        if self.centre is None or self.spread is None:
+            return self.base + network(self.input, self.hidden)
+        shown = (self.input - self.centre) / self.spread
+        return self.base + network(shown, self.hidden) * self.spread
 
 
 class Intensity(NamedTuple):

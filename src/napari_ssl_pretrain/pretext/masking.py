@@ -121,8 +121,9 @@ class Masking(Frozen):
         scored = xp.astype(self.to_pixels(hidden), target.dtype)
         seen = base = fill_smooth(target, scored, self.token_size)
         if self.normalize_target:
-            target, base = self.standardize_tokens(target), base * 0
-        return PretextBatch(seen, target, base, scored, hidden)
+            return PretextBatch(seen, self.standardize_tokens(target), base * 0, scored, hidden)
+        centre, spread = visible_moments(target, scored)
+        return PretextBatch(seen, target, base, scored, hidden, centre, spread)
 
     def standardize_tokens(self, images: Array) -> Array:
         """Bring each token of ``B C *spatial`` to zero mean and unit variance."""
@@ -137,15 +138,30 @@ class Masking(Frozen):
         return xp.reshape((tokens - mean) / spread, images.shape)
 
 
-def fill_mean(images: Array, hidden: Array) -> Array:
-    """Put the mean of the visible pixels of each sample and channel where ``hidden`` is 1."""
+LEAST_SPREAD = 0.1
+"""Least deviation that a patch is divided by, over that of its image: noise stays small."""
+
+
+def visible_moments(images: Array, hidden: Array) -> tuple[Array, Array]:
+    """Return mean and deviation of the visible pixels of each sample and channel, ``B C 1 …``.
+
+    A network that is shown patches divided by their own deviation knows a dim one and a bright
+    one alike.
+    """
     xp = array_namespace(images)
     axes = tuple(range(2, images.ndim))
     visible = 1 - hidden
-    count = xp.maximum(xp.sum(visible, axis=axes, keepdims=True), xp.ones_like(visible[:1, :1]))
-    count = count[(slice(None), slice(None)) + (slice(0, 1),) * len(axes)]
+    count = xp.sum(visible, axis=axes, keepdims=True)
+    count = xp.where(count > 0, count, xp.ones_like(count))
     mean = xp.sum(images * visible, axis=axes, keepdims=True) / count
-    return images * visible + mean * hidden
+    square = xp.sum((images - mean) ** 2 * visible, axis=axes, keepdims=True) / count
+    return mean, xp.sqrt(square + LEAST_SPREAD**2)
+
+
+def fill_mean(images: Array, hidden: Array) -> Array:
+    """Put the mean of the visible pixels of each sample and channel where ``hidden`` is 1."""
+    mean, _ = visible_moments(images, hidden)
+    return images * (1 - hidden) + mean * hidden
 
 
 SCALES = (4.0, 1.0, 0.5, 0.3)
