@@ -1,27 +1,19 @@
-"""The form: one row for each field of the configuration, made from the model itself.
-
-Every field's editor carries the field's dotted path as its Qt object name.
-"""
+"""The form of a run: one row for each field of the configuration, made from the model itself."""
 
 from __future__ import annotations
 
-import contextlib
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from qtpy.QtCore import Qt, QTimer, Signal  # type: ignore[attr-defined]
-from qtpy.QtGui import QIcon
-from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
-from superqt import QCollapsible
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_ssl_pretrain.gui.editors import (
     ChoiceEditor,
     Editor,
     TextEditor,
-    WheelGuard,
     flatten,
     make_editor,
 )
+from napari_ssl_pretrain.gui.field_form import FieldForm, Row
 from napari_ssl_pretrain.gui.paths_editor import PathsEditor
 from napari_ssl_pretrain.spec.backbones import AUTO_BACKBONE, BACKBONES
 from napari_ssl_pretrain.spec.config import PretrainConfig
@@ -31,9 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from napari_ssl_pretrain.errors import UserError
-
-LABEL_WIDTH = 108
-ERROR_COLOR = "#f0616d"
 
 SECTIONS = (
     ("Images", "data"),
@@ -73,7 +62,6 @@ SPECIAL: dict[str, Callable[[], Editor]] = {
     "compute.device": lambda: ChoiceEditor(["auto", "cpu", "cuda", "mps"]),
     "data.axes": lambda: TextEditor(empty="auto", as_text=True),
 }
-OPEN, CLOSED = "▾", "▸"
 UNET, MAE = "U-Nets", "mae_vit"
 
 
@@ -101,43 +89,7 @@ def split_description(text: str) -> tuple[Only, str]:
     return Only(None, None), text
 
 
-class Row(QWidget):
-    """A label, an editor, and below it the place of an error."""
-
-    def __init__(self, path: str, editor: Editor, description: str) -> None:
-        super().__init__()
-        self.path, self.editor = path, editor
-        self.only, sentence = split_description(description)
-        key = path.rpartition(".")[2].replace("_", " ")
-        self.title = LABELS.get(path, key[:1].upper() + key[1:])
-        label = QLabel(self.title)
-        label.setFixedWidth(LABEL_WIDTH)
-        tip = f"<p>{sentence}</p><p><tt>{path}</tt></p>"
-        label.setToolTip(tip)
-        editor.native.setToolTip(tip)
-        editor.native.setObjectName(path)
-        self.error = QLabel()
-        self.error.setObjectName(f"{path}.error")
-        self.error.setWordWrap(True)
-        self.error.setStyleSheet(f"color: {ERROR_COLOR};")
-        self.error.setTextInteractionFlags(Qt.TextInteractionFlag.TextBrowserInteraction)
-        self.error.hide()
-        layout = QGridLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setHorizontalSpacing(6)
-        layout.setVerticalSpacing(2)
-        layout.addWidget(label, 0, 0)
-        layout.addWidget(editor.native, 0, 1)
-        layout.addWidget(self.error, 1, 0, 1, 2)
-        layout.setColumnStretch(1, 1)
-
-    def show_error(self, text: str) -> None:
-        """Show a sentence under the editor; an empty one takes it away."""
-        self.error.setText(text)
-        self.error.setVisible(bool(text))
-
-
-class ConfigForm(QScrollArea):
+class ConfigForm(FieldForm):
     """All fields of a configuration, by section, the rare ones folded away.
 
     Parameters
@@ -146,19 +98,10 @@ class ConfigForm(QScrollArea):
         Returns the open layers as pairs of name and file, for the fields that take images.
     """
 
-    changed = Signal(str)
-    link_clicked = Signal(str)
-
     def __init__(self, layers: Callable[[], list[tuple[str, str]]] = list) -> None:
         super().__init__()
-        self.rows: dict[str, Row] = {}
         self._layers = layers
-        self._folds: dict[str, QCollapsible] = {}
-        self._guard = WheelGuard(self)
-        self._quiet = False
-        self.setWidgetResizable(True)
-        self.setFrameShape(QFrame.Shape.NoFrame)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._only: dict[str, Only] = {}
         inside = QWidget()
         layout = QVBoxLayout(inside)
         layout.setContentsMargins(4, 2, 6, 4)
@@ -174,30 +117,21 @@ class ConfigForm(QScrollArea):
         header = QLabel(f"<b>{title}</b>")
         header.setContentsMargins(0, 6, 0, 0)
         layout.addWidget(header)
-        folded = QWidget()
-        rare = QVBoxLayout(folded)
-        rare.setContentsMargins(0, 0, 0, 0)
-        rare.setSpacing(4)
+        rare = []
         for path in fields_of(group):
             row = self._add_row(path)
             extra = field_at(path, PretrainConfig).json_schema_extra or {}
-            advanced = extra.get("advanced", False)
-            (rare if advanced else layout).addWidget(row)
-        if rare.count():
-            fold = _fold(f"More about {title.lower()}", folded)
-            fold.setObjectName(f"{group}.more")
-            layout.addWidget(fold)
-            self._folds[group] = fold
+            if extra.get("advanced", False):
+                rare.append(row)
+            else:
+                layout.addWidget(row)
+        self.fold_away(layout, f"More about {title.lower()}", group, rare)
 
     def _add_row(self, path: str) -> Row:
         field = field_at(path, PretrainConfig)
         editor = self._special_editor(path) or make_editor(field)
-        row = Row(path, editor, field.description or "")
-        self._guard.protect(editor.native)
-        editor.on_change(lambda: self._on_change(path))
-        row.error.linkActivated.connect(self.link_clicked)
-        self.rows[path] = row
-        return row
+        self._only[path], sentence = split_description(field.description or "")
+        return self.make_row(path, editor, sentence, LABELS.get(path, ""))
 
     def _special_editor(self, path: str) -> Editor | None:
         field = field_at(path, PretrainConfig)
@@ -206,14 +140,6 @@ class ConfigForm(QScrollArea):
             return PathsEditor("images", empty=empty, layers=self._layers)
         make = SPECIAL.get(path)
         return make() if make else None
-
-    def get(self, path: str) -> Any:
-        """Return what one field holds, as YAML would give it."""
-        return self.rows[path].editor.get()
-
-    def set(self, path: str, value: Any) -> None:
-        """Change one field."""
-        self.rows[path].editor.set(value)
 
     def fields(self, *, only_relevant: bool = False) -> dict[str, Any]:
         """Return what the fields hold, nested, valid or not.
@@ -226,7 +152,7 @@ class ConfigForm(QScrollArea):
         task, backbone = str(self.get("pretext.task")), str(self.get("backbone.name"))
         nested: dict[str, Any] = {"data": {}, "pretext": {}}
         for path, row in self.rows.items():
-            if only_relevant and not row.only.holds(task, backbone):
+            if only_relevant and not self._only[path].holds(task, backbone):
                 continue
             group, _, key = path.rpartition(".")
             (nested.setdefault(group, {}) if group else nested)[key] = row.editor.get()
@@ -257,13 +183,10 @@ class ConfigForm(QScrollArea):
         """Show a configuration."""
         self.set_fields(config.model_dump())
 
-    def _on_change(self, path: str) -> None:
-        if self._quiet:
-            return
-        self.rows[path].show_error("")
+    def after_change(self, path: str) -> None:
+        """Show what matters for another task or network."""
         if path in {"pretext.task", "backbone.name"}:
             self._show_what_matters()
-        self.changed.emit(path)
 
     def _show_what_matters(self) -> None:
         task = str(self.get("pretext.task"))
@@ -272,35 +195,17 @@ class ConfigForm(QScrollArea):
             self._quiet, was_quiet = True, self._quiet
             name.set_choices(backbone_choices(task))
             self._quiet = was_quiet
-        for row in self.rows.values():
-            row.setVisible(row.only.holds(task, str(self.get("backbone.name"))))
+        for path, row in self.rows.items():
+            row.setVisible(self._only[path].holds(task, str(self.get("backbone.name"))))
         for fold in self._folds.values():
             if fold.isExpanded():
                 fold.expand(animate=False)
 
-    def clear_errors(self) -> None:
-        """Take all errors away."""
-        for row in self.rows.values():
-            row.show_error("")
-
-    def show_error(self, error: UserError, *, extra: str = "") -> bool:
-        """Show an error under the field that it concerns; false when it concerns none."""
-        path = self.field_of(error)
-        if path is None:
-            return False
-        value = error.value if error.value not in {"", error.subject} else ""
-        subject = "" if error.subject == path else error.subject
-        head = ": ".join(part for part in (subject, value, error.rule) if part)
-        if head == error.rule and ": " not in head:
-            head = head[:1].upper() + head[1:]
-        self.rows[path].show_error(f"{head}. {error.remedy} {extra}".strip())
-        self.reveal(path)
-        return True
-
     def field_of(self, error: UserError) -> str | None:
         """Return the path of the field that an error concerns, or None."""
-        if error.subject in self.rows:
-            return error.subject
+        own = super().field_of(error)
+        if own is not None:
+            return own
         for path in ("data.train", "data.validation", "data.test", "training.load_checkpoint"):
             given = self.get(path) or ()
             entries = (given,) if isinstance(given, str) else given
@@ -309,37 +214,6 @@ class ConfigForm(QScrollArea):
                 return path
         named = (p for p in self.rows if "." in p and p.rpartition(".")[2] in error.rule.split())
         return next(named, None)
-
-    def reveal(self, path: str) -> None:
-        """Unfold and scroll to a field."""
-        group = path.rpartition(".")[0]
-        row, fold = self.rows[path], self._folds.get(group)
-        row.show()
-        if fold is not None and fold.content().isAncestorOf(row):
-            fold.expand(animate=False)
-        # the new line under the field has its place only after the layout has run
-        QTimer.singleShot(0, partial(self._scroll_to, row))
-
-    def _scroll_to(self, row: Row) -> None:
-        with contextlib.suppress(RuntimeError):  # closed in the meantime
-            self.ensureWidgetVisible(row, 0, 40)
-
-
-def _fold(title: str, content: QWidget) -> QCollapsible:
-    fold = QCollapsible(f"{CLOSED} {title}", expandedIcon=QIcon(), collapsedIcon=QIcon())
-    fold.setDuration(0)
-    fold.setContent(content)
-    fold.collapse(animate=False)
-    fold.toggled.connect(lambda open_: fold.setText(f"{OPEN if open_ else CLOSED} {title}"))
-    fold.toggleButton().setStyleSheet(
-        "QPushButton { text-align: left; border: none; background: transparent; padding: 2px; }"
-        "QPushButton:hover { text-decoration: underline; }"
-    )
-    inner = fold.layout()
-    if inner is not None:
-        inner.setContentsMargins(0, 0, 0, 0)
-        inner.setSpacing(2)
-    return fold
 
 
 def fields_of(group: str) -> Iterator[str]:

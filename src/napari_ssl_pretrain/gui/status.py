@@ -8,7 +8,7 @@ from qtpy.QtCore import QPointF, QSize, Qt
 from qtpy.QtGui import QFontMetrics, QPainter, QTextLayout, QTextOption
 from qtpy.QtWidgets import QLabel, QSizePolicy
 
-from napari_ssl_pretrain.gui.form import ERROR_COLOR
+from napari_ssl_pretrain.gui.field_form import ERROR_COLOR
 
 MOST_LINES = 6
 
