@@ -158,13 +158,16 @@ def _table(summary: Mapping[str, Any]) -> str:
         [str(n), *(f"{iou[arm, n]:.3f}" for arm in arms), _interval(gains[n])]
         for n in summary["n_labels"]
     ]
-    rows.append(["all", *("" for _ in arms), _interval(gains["all"])])
+    if len(rows) > 1:
+        rows.append(["all", *("" for _ in arms), _interval(gains["all"])])
     return text.table(["labels", *arms, "gain in IoU points (95 %)"], rows)
 
 
 def _interval(gain: Mapping[str, Any]) -> str:
+    from napari_ssl_pretrain.engine.transfer.statistics import points  # noqa: PLC0415
+
     if gain["mean"] is None:
         return ""
     if gain["low"] is None:
-        return f"{100 * gain['mean']:+.1f}"
-    return f"{100 * gain['mean']:+.1f} ({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})"
+        return points(gain["mean"])
+    return f"{points(gain['mean'])} ({points(gain['low'])} to {points(gain['high'])})"

@@ -199,7 +199,7 @@ def _folders(config: TransferConfig) -> Iterator[tuple[str, Path]]:
         path = Path(given).expanduser()
         while any(c in path.name for c in _GLOB) and not path.exists():
             path = path.parent
-        yield field, (path if path.is_dir() else path.parent).resolve()
+        yield field, (path.parent if path.is_file() else path).resolve()
 
 
 def _refuse_unwritable(results: Path, given: str) -> None:
