@@ -52,6 +52,8 @@ Tapped = tuple[list[torch.Tensor], list[int]]
 class Layout:
     """How one image is cut into tiles, and the grid that its features lie on.
 
+    Tiles reach beyond the frame by a margin, in which the image is mirrored.
+
     Parameters
     ----------
     image
@@ -67,8 +69,15 @@ class Layout:
         self.step = _step(image, taps.step)
         units = [math.lcm(m, s) for m, s in zip(taps.multiple, self.step, strict=True)]
         larger = 1.0 if taps.positional else ENLARGED[image.ndim]
-        self.padded = [-(-n // u) * u for n, u in zip(image.spatial, units, strict=True)]
         wanted = [-(-math.ceil(p * larger) // u) * u for p, u in zip(patch, units, strict=True)]
+        # the frame's border would show: convolutions see zeros there, a token the same place
+        self.margin = (
+            [w // 2 // u * u for w, u in zip(wanted, units, strict=True)]
+            if taps.positional
+            else units
+        )
+        ends = zip(image.spatial, self.margin, units, strict=True)
+        self.padded = [-(-(n + 2 * m) // u) * u for n, m, u in ends]
         if taps.positional:  # what the place adds is known for one size of tile
             self.padded = [max(n, w) for n, w in zip(self.padded, wanted, strict=True)]
         self.tile = [min(w, n) for w, n in zip(wanted, self.padded, strict=True)]
@@ -91,11 +100,20 @@ class Layout:
         """Number of tiles of a frame."""
         return math.prod(map(len, self.starts))
 
-    def box(self, number: int) -> Box:
-        """Return a tile of the padded frame by its number."""
+    def box(self, corner: Sequence[int]) -> Box:
+        """Return a tile in pixels of the frame, from where it begins in the padded one."""
+        pairs = zip(corner, self.margin, self.tile, strict=True)
+        return tuple(slice(c - m, c - m + t) for c, m, t in pairs)
+
+    def tile_number(self, number: int) -> Box:
+        """Return a tile in pixels of the frame."""
         places = np.unravel_index(number, [len(s) for s in self.starts])
-        pairs = zip(self.starts, places, self.tile, strict=True)
-        return tuple(slice(s[int(k)], s[int(k)] + t) for s, k, t in pairs)
+        return self.box([s[int(k)] for s, k in zip(self.starts, places, strict=True)])
+
+    def cell_box(self, box: Box) -> Box:
+        """Return a tile in cells of the padded frame."""
+        triples = zip(box, self.margin, self.step, strict=True)
+        return tuple(slice((b.start + m) // s, (b.stop + m) // s) for b, m, s in triples)
 
     def anywhere(self, random: np.random.Generator) -> Box:
         """Return a tile at a random place, up to half of it beyond the frame."""
@@ -103,17 +121,10 @@ class Layout:
         corner = [int(random.integers(-t // 2, max(n - t // 2, 1 - t // 2))) for n, t in pairs]
         return tuple(slice(c, c + t) for c, t in zip(corner, self.tile, strict=True))
 
-    def rows(self) -> Iterator[tuple[int, list[Box]]]:
-        """Return where each slab of tiles begins on the first axis, and its tiles."""
+    def rows(self) -> Iterator[list[Box]]:
+        """Return the tiles, those that begin alike on the first axis together."""
         for first in self.starts[0]:
-            rest = itertools.product(*self.starts[1:])
-            yield (
-                first,
-                [
-                    tuple(slice(s, s + t) for s, t in zip((first, *more), self.tile, strict=True))
-                    for more in rest
-                ],
-            )
+            yield [self.box((first, *rest)) for rest in itertools.product(*self.starts[1:])]
 
 
 def _step(image: Image, finest: Sequence[int]) -> tuple[int, ...]:
@@ -215,7 +226,7 @@ class Encoder:
             owner = int(np.searchsorted(ends, number, side="right"))
             image, layout = every[owner], self.layout(every[owner])
             frame, tile = divmod(int(number - (ends[owner - 1] if owner else 0)), layout.count)
-            box = layout.anywhere(random) if self._taps.positional else layout.box(tile)
+            box = layout.anywhere(random) if self._taps.positional else layout.tile_number(tile)
             try:
                 pixels = _tile(image, images[image], frame, box)
             except DataError as error:
@@ -278,7 +289,7 @@ class Encoder:
         intensity: ImageIntensity,
         frame: int,
         layout: Layout,
-        out: np.ndarray,
+        out: Any,
         tell: Callable[[int], None],
     ) -> None:
         """Encode a frame slab by slab; what later tiles do not reach any more is written."""
@@ -286,23 +297,20 @@ class Encoder:
         rest = [n // s for n, s in zip(layout.padded[1:], layout.step[1:], strict=True)]
         total = np.zeros((len(out), layout.cells[0], *rest), np.float32)
         weights = np.zeros(total.shape[1:], np.float32)
-        inside = tuple(slice(0, n) for n in layout.grid[1:])
         firsts = [s // layout.step[0] for s in layout.starts[0]]
         after = [*firsts[1:], firsts[-1] + layout.cells[0]]
-        for (first, boxes), row, until in zip(layout.rows(), firsts, after, strict=True):
-            slab = _read(image, frame, first, layout)
+        for boxes, row, until in zip(layout.rows(), firsts, after, strict=True):
+            slab = _slab(image, frame, boxes[0][0])
             for k in range(0, len(boxes), self._batch):
                 some = boxes[k : k + self._batch]
-                tiles = [_cut(slab, intensity, box, layout) for box in some]
+                tiles = [_cut(slab, intensity, box, image.spatial) for box in some]
                 for box, made in zip(some, self._encoded(np.stack(tiles), layout), strict=True):
-                    place = (slice(None), *_on_grid(box[1:], layout.step[1:]))
-                    total[(slice(None), *place)] += made * weight
+                    place = (slice(None), *layout.cell_box(box)[1:])
+                    total[:, *place] += made * weight
                     weights[place] += weight
                 tell(len(some))
             done = until - row
-            rows = min(done, len(out[0]) - row)
-            ready = total[:, :done] / weights[:done]
-            out[:, row : row + rows] = ready[(slice(None), slice(0, rows), *inside)]
+            _store(out, total[:, :done] / weights[:done], row, layout)
             total = _moved_up(total, done)
             weights = _moved_up(weights[None], done)[0]
 
@@ -319,26 +327,34 @@ class Encoder:
         return numbers
 
 
-def _read(image: Image, frame: int, first: int, layout: Layout) -> np.ndarray:
+def _inside(part: slice, size: int) -> slice:
+    return slice(max(0, part.start), min(part.stop, size))
+
+
+def _beyond(part: slice, size: int) -> tuple[int, int]:
+    return max(0, -part.start), max(0, part.stop - size)
+
+
+def _slab(image: Image, frame: int, part: slice) -> np.ndarray:
     """Read a slab of a frame, whole on all axes but the first."""
     rest = (slice(None),) * (image.ndim - 1)
-    last = min(first + layout.tile[0], image.spatial[0])
-    return image.read(frame, (slice(first, last), *rest))
+    return image.read(frame, (_inside(part, image.spatial[0]), *rest))
+
+
+def _cut(
+    slab: np.ndarray, intensity: ImageIntensity, box: Box, spatial: Sequence[int]
+) -> np.ndarray:
+    """Cut a tile out of the slab that it lies in."""
+    rest = [_inside(b, n) for b, n in zip(box[1:], spatial[1:], strict=True)]
+    ends = [_beyond(b, n) for b, n in zip(box, spatial, strict=True)]
+    return _prepared(slab[(slice(None), slice(None), *rest)], intensity, ends)
 
 
 def _tile(image: Image, intensity: ImageIntensity, frame: int, box: Box) -> np.ndarray:
-    """Read a tile, which may reach beyond the frame at all ends."""
+    """Read a tile."""
     pairs = list(zip(box, image.spatial, strict=True))
-    region = tuple(slice(max(0, b.start), min(b.stop, n)) for b, n in pairs)
-    ends = [(max(0, -b.start), max(0, b.stop - n)) for b, n in pairs]
-    return _prepared(image.read(frame, region), intensity, ends)
-
-
-def _cut(slab: np.ndarray, intensity: ImageIntensity, box: Box, layout: Layout) -> np.ndarray:
-    """Cut a tile out of the slab that begins where it does."""
-    pixels = slab[:, :, *box[1:]]
-    ends = [(0, t - n) for t, n in zip(layout.tile, pixels.shape[1:], strict=True)]
-    return _prepared(pixels, intensity, ends)
+    pixels = image.read(frame, tuple(_inside(b, n) for b, n in pairs))
+    return _prepared(pixels, intensity, [_beyond(b, n) for b, n in pairs])
 
 
 def _prepared(
@@ -351,8 +367,15 @@ def _prepared(
     return np.pad(values, [(0, 0), *ends], mode="symmetric")
 
 
-def _on_grid(box: Box, step: Sequence[int]) -> Box:
-    return tuple(slice(b.start // s, b.stop // s) for b, s in zip(box, step, strict=True))
+def _store(out: Any, ready: np.ndarray, row: int, layout: Layout) -> None:
+    """Write rows of the padded grid, from ``row`` on, where they lie in the frame."""
+    before = [m // s for m, s in zip(layout.margin, layout.step, strict=True)]
+    first = max(row, before[0])
+    last = min(row + ready.shape[1], before[0] + layout.grid[0])
+    if first < last:
+        inside = [slice(b, b + n) for b, n in zip(before[1:], layout.grid[1:], strict=True)]
+        rows = slice(first - row, last - row)
+        out[:, first - before[0] : last - before[0]] = ready[(slice(None), rows, *inside)]
 
 
 def _moved_up(values: np.ndarray, rows: int) -> np.ndarray:

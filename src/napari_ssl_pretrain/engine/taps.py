@@ -82,6 +82,8 @@ class Taps:
         if self._tokens is None:
             return found
         grid = [n // t for n, t in zip(images.shape[2:], self._tokens, strict=True)]
+        # what attention spreads over all tokens of a tile would show as the outline of the tile
+        found = [x - x.median(dim=1, keepdim=True).values for x in found]
         return [x.transpose(1, 2).reshape(len(x), -1, *grid) for x in found]
 
 

@@ -56,6 +56,14 @@ class FeatureLayers:
         }
         return self._put(ImageLayer, f"{host.name} similarity", host, values, look)
 
+    def show(self, host: ImageLayer, **kinds: bool) -> None:
+        """Show or hide what was made of a layer; what is not there stays away."""
+        for kind, visible in kinds.items():
+            name = f"{host.name} {kind}"
+            for layer in self.viewer.layers:
+                if layer.name == name and OWN in layer.metadata:
+                    layer.visible = visible
+
     def probe(self, host: ImageLayer, found: Encoded, labels: np.ndarray) -> LabelsLayer:
         """Show what the probe predicts."""
         values = to_axes(labels, found.map.axes, found.axes, _lengths(host))

@@ -131,7 +131,7 @@ class Features(QWidget):
             event.connect(self._on_layers)
         self.layer.currentTextChanged.connect(self._refresh)
         self.checkpoint.on_change(self._refresh)
-        self.similarity.toggled.connect(self._refresh)
+        self.similarity.toggled.connect(self._on_similarity)
         self.destroyed.connect(self._disconnector())
         self._refresh()
 
@@ -192,6 +192,13 @@ class Features(QWidget):
             self.hover.begin(host, found)
         else:
             self.hover.end()
+
+    def _on_similarity(self, on: bool) -> None:  # noqa: FBT001 - Qt's
+        """Show similarity over the image in place of the colours, or the colours again."""
+        host = self.layer.layer()
+        if host is not None:
+            self._layers.show(host, similarity=on, features=not on)
+        self._refresh()
 
     def _on_encode(self) -> None:
         host = self.layer.layer()
@@ -262,6 +269,8 @@ class Features(QWidget):
             return
         strokes = self.scribbles.layer()
         if strokes is None:
+            self.similarity.setChecked(False)
+            self._layers.show(host, similarity=False, features=False)
             strokes = self._layers.scribbles(host, found)
             self.scribbles.choose(strokes.name)
             self.status.say(ADVICE)
