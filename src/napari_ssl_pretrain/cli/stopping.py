@@ -13,13 +13,19 @@ if TYPE_CHECKING:
 class StopOnSignal:
     """While open, Ctrl-C and SIGTERM set a flag that the run looks at.
 
+    Parameters
+    ----------
+    saves
+        Whether the state is saved then, which the user is told.
+
     Attributes
     ----------
     interrupted
         Whether Ctrl-C was pressed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, saves: bool = True) -> None:
+        self._saves = saves
         self.interrupted = False
         self._asked = False
         self._before: dict[int, signal.Handlers] = {}
@@ -50,7 +56,7 @@ class StopOnSignal:
             raise KeyboardInterrupt
         self._asked = True
         self.interrupted = self.interrupted or number == signal.SIGINT
-        again = (
-            " Press Ctrl-C again to end at once, without saving." if number == signal.SIGINT else ""
-        )
-        print(f"\nStopping: the state is being saved.{again}", file=sys.stderr, flush=True)
+        what = "\nStopping: the state is being saved." if self._saves else "\nStopping."
+        again = " Press Ctrl-C again to end at once" + ", without saving" * self._saves + "."
+        said = what + again * (number == signal.SIGINT)
+        print(said, file=sys.stderr, flush=True)

@@ -101,7 +101,7 @@ def _compare(
     """
     from napari_ssl_pretrain.engine.transfer.job import run_transfer  # noqa: PLC0415
 
-    with StopOnSignal() as stop:
+    with StopOnSignal(saves=False) as stop:
         try:
             summary = run_transfer(
                 config,

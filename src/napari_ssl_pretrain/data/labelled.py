@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from napari_ssl_pretrain.data.discovery import find_images
 from napari_ssl_pretrain.data.images import Image
@@ -116,14 +116,7 @@ def open_labelled(
         if name not in matched
     ]
     if not matched:
-        first, label = next(iter(found.values())), next(iter(others.values()))
-        raise DataError(
-            field[1],
-            f"has no label image for any of {len(found)} images; {first.name} needs one called "
-            f"{first.stem} with any ending, there are {label.name} and such",
-            value=labels,
-            remedy="Name label images as their images.",
-        )
+        _refuse_unmatched(field[1], labels, found, others)
     used = set(matched.values())
     skipped += [
         f"{p.name}: is a label image without an image" for p in others.values() if p not in used
@@ -171,6 +164,26 @@ def _by_name(field: str, paths: list[Path]) -> dict[str, Path]:
                 remedy="Remove or rename one.",
             )
     return found
+
+
+def _refuse_unmatched(
+    field: str, given: str, images: dict[str, Path], labels: dict[str, Path]
+) -> NoReturn:
+    """Refuse labels of which none belongs to an image.
+
+    Raises
+    ------
+    DataError
+        Always.
+    """
+    first, label = next(iter(images.values())), next(iter(labels.values()))
+    raise DataError(
+        field,
+        f"has no label image for any of {len(images)} images; {first.name} needs one called "
+        f"{first.stem} with any ending, there are {label.name} and such",
+        value=given,
+        remedy="Name label images as their images.",
+    )
 
 
 def _match(images: dict[str, Path], labels: dict[str, Path]) -> dict[str, Path]:
