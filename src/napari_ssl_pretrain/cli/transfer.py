@@ -141,7 +141,8 @@ def _found(summary: Mapping[str, Any], config: TransferConfig) -> list[str]:
     if summary["caution"]:
         lines.append(text.wrapped(summary["caution"]))
     lines += ["", _table(summary), ""]
-    lines += [row["sentence"] for row in summary["labels_saved"]]
+    if summary["verdict"] == "helps":
+        lines += [row["sentence"] for row in summary["labels_saved"]]
     lines += [
         f"Took {text.duration(summary['seconds'])}",
         f"Report:  {Path(config.output).expanduser().absolute() / 'report.html'}",

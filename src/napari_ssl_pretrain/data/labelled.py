@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_ssl_pretrain.data.images import ImageInfo
     from napari_ssl_pretrain.data.opening import Found
 
-ENDINGS = ("_label", "_labels", "_mask", "_masks", "_seg", "_gt")
+ENDINGS = ("_label", "_labels", "_mask", "_masks", "_cp_masks", "_seg", "_gt")
 """A label image may be called as its image with one of these."""
 
 _NAMED = 3

@@ -50,8 +50,8 @@ def make(gain=0.04, arms=ARMS, counts=(2, 5), seeds=2, images=3, name="im"):
     }
     image = rng.integers(0, 255, (12, 12, 3)).astype(np.uint8)
     pictures = [
-        Picture(kind, counts[-1], f"{name}0", gain, {"image": image, **planes})
-        for kind in ("median", "worst")
+        Picture(kind, counts[-1], f"{name}{k}", gain, {"image": image, **planes})
+        for k, kind in enumerate(("median", "worst"))
     ]
     return TransferResult(
         config={"checkpoint": f"/runs/{name}.pth", "images": "/x", "minutes": 3.0},
@@ -185,6 +185,21 @@ def test_nothing_measured_is_said(tmp_path):
     assert summary["verdict"] == "no difference"
     assert "Nothing was scored" in (tmp_path / "report.html").read_text()
     assert not (tmp_path / "score_over_labels.png").exists()
+
+
+def test_one_test_image_is_shown_once(tmp_path):
+    result = make()
+    only = tuple(dataclasses.replace(p, image="im0") for p in result.pictures)
+    rep.write_report(dataclasses.replace(result, pictures=only), tmp_path)
+    text = Page((tmp_path / "report.html").read_text()).text
+    assert "The test image: im0" in text
+    assert "Worst case" not in text
+
+
+def test_labels_saved_are_doubted_where_no_gain_was_seen(tmp_path):
+    for gain, said in ((0.0, True), (0.05, False)):
+        rep.write_report(make(gain), tmp_path)
+        assert ("may be chance" in (tmp_path / "report.html").read_text()) is said
 
 
 def test_classes_and_their_shades_have_the_same_colours():

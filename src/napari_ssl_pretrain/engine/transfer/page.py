@@ -152,8 +152,10 @@ def _pretrained(card: Mapping[str, Any]) -> str:
 
 def _network(card: Mapping[str, Any]) -> str:
     size = card.get("parameters")
-    millions = f", {size / 1e6:.1f} million parameters" if isinstance(size, int | float) else ""
-    return f"{card.get('backbone', 'unknown')}{millions}"
+    if not isinstance(size, int | float):
+        return str(card.get("backbone", "unknown"))
+    words = f"{size / 1e6:.1f} million" if size >= 1e6 else f"{size / 1e3:.0f} thousand"  # noqa: PLR2004
+    return f"{card.get('backbone', 'unknown')}, {words} parameters"
 
 
 def _labels(summary: Mapping[str, Any], figures: Mapping[str, bytes]) -> str:
@@ -162,11 +164,12 @@ def _labels(summary: Mapping[str, Any], figures: Mapping[str, bytes]) -> str:
     body = _chart(figures, "score_over_labels.png", "Score over number of labels")
     body += _score_table(summary)
     saved = "".join(f"<li>{escape(row['sentence'])}</li>" for row in summary["labels_saved"])
+    doubt = " No gain was seen: these numbers may be chance." * (summary["verdict"] != "helps")
     if saved:
         body += (
             '<h3 style="margin-top:18px">Labels saved</h3>'
             f'<ul>{saved}</ul><p class="soft">How many labels scratch needs for the same IoU, '
-            "interpolated in the logarithm of their number.</p>"
+            f"interpolated in the logarithm of their number.{doubt}</p>"
         )
     return _section("Score over number of labels", body)
 
@@ -234,6 +237,8 @@ def _pictures(shown: Drawn, classes: Sequence[str], colours: Sequence[tuple[int,
     if not shown:
         return ""
     names = {"image": "image", "truth": "truth"} | NAMES
+    if len({picture.image for picture, _ in shown}) == 1:
+        shown = shown[:1]
     body = ""
     for picture, drawn in shown:
         cells = "".join(
@@ -241,8 +246,9 @@ def _pictures(shown: Drawn, classes: Sequence[str], colours: Sequence[tuple[int,
             f"<figcaption>{names.get(key, escape(key))}</figcaption></figure>"
             for key, data in drawn.items()
         )
+        kind = "The test image" if len(shown) == 1 else KINDS[picture.kind]
         title = (
-            f"{KINDS.get(picture.kind, picture.kind)}: {escape(picture.image)}, "
+            f"{kind}: {escape(picture.image)}, "
             f"{_count(picture.n_labels, 'label')}, gain {points(picture.gain)} IoU points"
         )
         body += f'<h3>{title}</h3><div class="row">{cells}</div>'
