@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
 import napari.viewer  # noqa: TC002 - napari reads the annotations of commands
+
+from napari_ssl_pretrain.gui import remember
 
 PLUGIN = "napari-ssl-pretrain"
 _OPEN: WeakSet[Any] = WeakSet()
@@ -40,6 +43,11 @@ def open_features(viewer: napari.viewer.Viewer) -> Any:
     return _show("features", "Features", viewer)
 
 
+def open_transfer(viewer: napari.viewer.Viewer) -> Any:
+    """Show the dock *Transfer* and return its widget."""
+    return _show("transfer", "Transfer", viewer)
+
+
 def menu_pretrain(viewer: napari.viewer.Viewer) -> None:
     """Show the dock *Pretrain*, from a menu."""
     open_pretrain(viewer)
@@ -53,6 +61,20 @@ def menu_runs(viewer: napari.viewer.Viewer) -> None:
 def menu_features(viewer: napari.viewer.Viewer) -> None:
     """Show the dock *Features*, from a menu."""
     open_features(viewer)
+
+
+def menu_transfer(viewer: napari.viewer.Viewer) -> None:
+    """Show the dock *Transfer*, from a menu."""
+    open_transfer(viewer)
+
+
+def run_folders(viewer: Any) -> list[Path]:
+    """Return the folders in which the user's runs lie, as far as the docks know."""
+    last, _ = remember.load_run()
+    known = [remember.load("form").get("result_dir"), last.result_dir if last else None]
+    runs = find("Runs", viewer)
+    known.append(runs.folder.get() if runs else None)
+    return [Path(str(root)).expanduser() for root in known if root]
 
 
 def _show(module: str, name: str, viewer: Any) -> Any:

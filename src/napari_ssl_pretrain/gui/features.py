@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -71,7 +72,7 @@ class Features(QWidget):
         self._encoded: WeakKeyDictionary[ImageLayer, Encoded] = WeakKeyDictionary()
         self._layers = FeatureLayers(self.viewer)
         self.hover = Hover(self.viewer, self._layers, self)
-        self.checkpoint = CheckpointEditor(self._crew, self._roots)
+        self.checkpoint = CheckpointEditor(self._crew, partial(docks.run_folders, self.viewer))
         self.layer = LayerBox("layer", lambda: users_layers(self.viewer))
         self.scribbles = LayerBox("scribbles", self._painted_layers, NEW)
         self.similarity = QCheckBox("Similarity to the point under the mouse")
@@ -154,16 +155,6 @@ class Features(QWidget):
         if chosen is not None:
             self.layer.choose(chosen.name)
         self.checkpoint.suggest(str(remember.load("features").get("checkpoint") or ""))
-
-    def _roots(self) -> list[Path]:
-        """Return the folders in which runs are looked for."""
-        last, _ = remember.load_run()
-        known = [remember.load("form").get("result_dir"), last.result_dir if last else None]
-        known += [getattr(d, "folder", None) and d.folder.get() for d in [self._runs_dock()] if d]
-        return [Path(str(root)).expanduser() for root in known if root]
-
-    def _runs_dock(self) -> Any:
-        return docks.find("Runs", self.viewer)
 
     def _painted_layers(self) -> list[LabelsLayer]:
         labels = (layer for layer in self.viewer.layers if isinstance(layer, LabelsLayer))

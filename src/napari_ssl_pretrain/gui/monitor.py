@@ -27,23 +27,23 @@ ACTIVITY_SECONDS = 0.5
 
 
 class Activity:
-    """The run's bar in napari's own activity dock."""
+    """A job's bar in napari's own activity dock."""
 
     def __init__(self) -> None:
         self._bar: Any = None
         self._shown = 0.0
 
-    def show(self, status: RunStatus, name: str) -> None:
-        """Move the bar to where a run stands, twice a second at most."""
-        if not status.steps or time.monotonic() - self._shown < ACTIVITY_SECONDS:
+    def show(self, done: int, total: int, name: str) -> None:
+        """Move the bar to where a job stands, twice a second at most."""
+        if not total or time.monotonic() - self._shown < ACTIVITY_SECONDS:
             return
         self._shown = time.monotonic()
         if self._bar is None:
-            self._bar = activity(total=status.steps, desc=name, leave=False, mininterval=1)
-        if self._bar.total != status.steps:
-            self._bar.total = status.steps
-        if status.step > self._bar.n:
-            self._bar.update(status.step - self._bar.n)
+            self._bar = activity(total=total, desc=name, leave=False, mininterval=1)
+        if self._bar.total != total:
+            self._bar.total = total
+        if done > self._bar.n:
+            self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
         """Take the bar away."""

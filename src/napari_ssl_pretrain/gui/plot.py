@@ -57,6 +57,33 @@ class Curve:
         self._waiting = []
 
 
+def furnish(plot: Any, bottom: str, left: str) -> Any:
+    """Name the axes of a plot, draw a grid, take its menu away; return what is drawn on."""
+    item = plot.getPlotItem()
+    # else the menu, which is never shown, outlives the dock as a window of its own
+    item.ctrlMenu.setParent(plot, item.ctrlMenu.windowFlags())
+    item.hideButtons()
+    item.setMouseEnabled(x=False, y=False)
+    for side, text in (("bottom", bottom), ("left", left)):
+        axis = item.getAxis(side)
+        axis.setLabel(text)
+        axis.enableAutoSIPrefix(enable=False)
+    item.showGrid(x=True, y=True, alpha=0.2)
+    return item
+
+
+def paint_axes(plot: Any, legend: Any, color: str, background: str) -> None:
+    """Write axes and legend of a plot in colours of the viewer's theme."""
+    behind = pg.mkColor(background)
+    behind.setAlpha(200)
+    legend.setBrush(pg.mkBrush(behind))
+    for side in ("bottom", "left"):
+        axis = plot.getPlotItem().getAxis(side)
+        axis.setPen(color)
+        axis.setTextPen(color)
+    legend.setLabelTextColor(color)
+
+
 class LossPlot(QWidget):
     """Loss over steps, redrawn a few times a second at most.
 
@@ -84,16 +111,7 @@ class LossPlot(QWidget):
         self.setMinimumHeight(160)
 
     def _furnish(self) -> tuple[Any, Any]:
-        item = self._plot.getPlotItem()
-        # else the menu, which is never shown, outlives the dock as a window of its own
-        item.ctrlMenu.setParent(self._plot, item.ctrlMenu.windowFlags())
-        item.hideButtons()
-        item.setMouseEnabled(x=False, y=False)
-        for side, text in (("bottom", "step"), ("left", "loss")):
-            axis = item.getAxis(side)
-            axis.setLabel(text)
-            axis.enableAutoSIPrefix(enable=False)
-        item.showGrid(x=True, y=True, alpha=0.2)
+        item = furnish(self._plot, "step", "loss")
         train = item.plot(pen=pg.mkPen(TRAIN_COLOR, width=1.5), name="training")
         validation = item.plot(
             pen=pg.mkPen(VALIDATION_COLOR, width=2),
@@ -107,14 +125,7 @@ class LossPlot(QWidget):
 
     def set_colors(self, color: str, background: str) -> None:
         """Write axes and legend in colours of the viewer's theme."""
-        behind = pg.mkColor(background)
-        behind.setAlpha(200)
-        self._legend.setBrush(pg.mkBrush(behind))
-        for side in ("bottom", "left"):
-            axis = self._plot.getPlotItem().getAxis(side)
-            axis.setPen(color)
-            axis.setTextPen(color)
-        self._legend.setLabelTextColor(color)
+        paint_axes(self._plot, self._legend, color, background)
 
     def clear(self) -> None:
         """Begin an empty plot."""

@@ -10,6 +10,7 @@ from typing import Any
 from qtpy.QtCore import QSettings
 
 from napari_ssl_pretrain.spec.run_dir import RunDir
+from napari_ssl_pretrain.spec.study_dir import StudyDir
 
 ORGANIZATION, APPLICATION = "napari", "napari-ssl-pretrain"
 
@@ -49,6 +50,20 @@ def load_run() -> tuple[RunDir | None, bool]:
     except (KeyError, TypeError, ValueError):
         return None, False
     return run, bool(fields.get("watching"))
+
+
+def save_study(study: StudyDir, *, watching: bool) -> None:
+    """Remember the transfer study last watched, and whether its end was seen."""
+    save("study", {"results": str(study.results), "watching": watching})
+
+
+def load_study() -> tuple[StudyDir | None, bool]:
+    """Return the transfer study last watched, and whether its end was not seen."""
+    fields = load("study")
+    place = fields.get("results")
+    if not isinstance(place, str):
+        return None, False
+    return StudyDir(Path(place)), bool(fields.get("watching"))
 
 
 def speed_key(backbone: str, size: str, device: str, patch_size: tuple[int, ...]) -> str:

@@ -177,7 +177,7 @@ class RunControl(QObject):
             if not self._stop_wanted:
                 self._status.say(status_line(news.status, handle.run, remote=handle.remote))
             # last, for napari's bar handles waiting events inside: the run's end may be among them
-            self.activity.show(news.status, handle.run.run_name)
+            self.activity.show(news.status.step, news.status.steps, handle.run.run_name)
 
     def _read_config(self, event: ev.ProcessStarted) -> None:
         try:

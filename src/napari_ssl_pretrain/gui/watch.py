@@ -88,18 +88,23 @@ def watch(
 ) -> Generator[Update | None, None, ev.RunFinished | None]:
     """Say what a run says until it ends; whoever closes this leaves the run alone."""
     yield Started(handle)
-    while True:
-        events = handle.poll()
+    for events in follow(handle):
         for first in range(0, len(events), BATCH):
             yield News(events[first : first + BATCH], [], handle.status)
-        results = reader.read(events)
-        for result in results:
+        for result in reader.read(events):
             yield News([], [result], handle.status)
-        if handle.ended:
-            yield Scores(read_scores(handle.run))
-            return handle.finished
         if not events:
             yield None  # where a worker that shall quit is stopped
+    yield Scores(read_scores(handle.run))
+    return handle.finished
+
+
+def follow(handle: runner.JobHandle) -> Generator[list[ev.AnyEvent], None, None]:
+    """Yield what a job has said since the last time, often nothing, until it has ended."""
+    while True:
+        yield handle.poll()
+        if handle.ended:
+            return
         time.sleep(POLL_SECONDS)
 
 
