@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from napari_ssl_pretrain.data.images import Image
 
 FORMAT = 1
+BAND = 64
+SAMPLE = 1 << 16
 RGB_PERCENTILES = (1.0, 99.0)
 HALF = 0.5
 """A pixel reaches from half before its place to half behind it."""
@@ -111,6 +113,26 @@ class FeatureMap:
     def enlarge(self, plane: np.ndarray) -> np.ndarray:
         """Enlarge ``… y x`` on the grid to the pixels of a plane, linearly."""
         return enlarge(plane, self.step[-2:], self.shape[-2:])
+
+    def likeness(self, place: Sequence[int], vector: np.ndarray) -> np.ndarray:
+        """Return the cosine of each pixel ``y x`` of a plane with a vector, in bands of rows."""
+        plane, (step, side), (rows, width) = self.plane(place), self.step[-2:], self.shape[-2:]
+        bands = []
+        for first in range(0, rows, BAND):
+            pixels = np.arange(first, min(first + BAND, rows))
+            above, below, share = cell_taps(pixels, step, plane.shape[1])
+            band = plane[:, above] + (plane[:, below] - plane[:, above]) * share[:, None]
+            bands.append(cosine(enlarge(band, (1, side), (len(pixels), width)), vector))
+        return np.concatenate(bands)
+
+    def spread(self) -> float:
+        """Return the standard deviation of the feature that varies most, from a sample of cells."""
+        by = max(1, math.ceil((math.prod(self.grid) / SAMPLE) ** (1 / len(self.grid))))
+        sample = np.asarray(
+            self.features[(slice(None), *(slice(None, None, by),) * len(self.grid))]
+        )
+        axes = tuple(range(1, sample.ndim))
+        return max(float(sample.astype(np.float32).std(axis=axes).max()), _SMALLEST)
 
     def planes(self) -> list[tuple[int, ...]]:
         """Return the place of each plane of the image: a pixel on each axis but the last two."""

@@ -29,8 +29,10 @@ BLURS = (0.0, 1.0, 3.0)
 MOST_PIXELS = 4000
 """Painted pixels used of each class."""
 
-RIDGE = 1e-2
+RIDGE = 0.03
 """Weight of the squared coefficients against the mean loss of a pixel."""
+
+_SMALLEST = 1e-6
 
 REMEDY = "Paint a few strokes of at least two labels in the image."
 
@@ -62,9 +64,13 @@ def train_probe(found: FeatureMap, scribbles: np.ndarray) -> Probe:
     """
     places, classes, values = painted(scribbles)
     image = found.open_source()
-    columns = np.concatenate([found.at(places), _texture_at(found, image, places)], axis=1)
-    weights, bias = fit_logistic(columns, classes, len(values))
-    return Probe(values, weights, bias)
+    rows, spread = _texture_at(found, image, places)
+    columns = np.concatenate([found.at(places), rows], axis=1)
+    # spreads of the image, not of the strokes: what hardly varies in these may elsewhere; all
+    # features by one, so that the principal ones weigh most
+    spreads = np.concatenate([np.full(len(found.features), found.spread()), spread])
+    weights, bias = fit_logistic(columns / spreads, classes, len(values))
+    return Probe(values, (weights / spreads).astype(np.float32), bias)
 
 
 def painted(scribbles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -95,15 +101,14 @@ def painted(scribbles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def fit_logistic(
     columns: np.ndarray, classes: np.ndarray, count: int, ridge: float = RIDGE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fit multinomial logistic regression; return weights ``K F`` and bias ``K`` of raw columns.
+    """Fit multinomial logistic regression; return weights ``K F`` and bias ``K`` of columns.
 
-    Columns are standardised first. Classes weigh the same however much of each is painted.
+    Columns are centred first. Classes weigh the same however much of each is painted.
     """
     from scipy.optimize import minimize  # noqa: PLC0415 - slow import
 
-    mean, spread = columns.mean(axis=0), columns.std(axis=0)
-    spread = np.where(spread > 1e-6, spread, 1.0)  # noqa: PLR2004
-    x = np.concatenate([(columns - mean) / spread, np.ones((len(columns), 1))], axis=1)
+    mean = columns.mean(axis=0)
+    x = np.concatenate([columns - mean, np.ones((len(columns), 1))], axis=1)
     share = 1.0 / (count * np.bincount(classes, minlength=count))[classes]
     wanted = np.eye(count)[classes]
 
@@ -122,7 +127,7 @@ def fit_logistic(
     start = np.zeros(count * x.shape[1])
     best = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 200})
     coefficients = best.x.reshape(count, -1)
-    weights = coefficients[:, :-1] / spread
+    weights = coefficients[:, :-1]
     return weights.astype(np.float32), (coefficients[:, -1] - weights @ mean).astype(np.float32)
 
 
@@ -169,11 +174,15 @@ def texture(found: FeatureMap, image: Image, place: tuple[int, ...]) -> np.ndarr
     )
 
 
-def _texture_at(found: FeatureMap, image: Image, points: np.ndarray) -> np.ndarray:
+def _texture_at(
+    found: FeatureMap, image: Image, points: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the texture at pixels, ``N R``, and its spread over the planes that they lie in."""
     rows = np.zeros((len(points), image.in_channels * len(BLURS)), np.float32)
-    lead = points[:, :-2]
+    lead, spreads = points[:, :-2], []
     for place in np.unique(lead, axis=0) if lead.size else [np.zeros(0, int)]:
         here = np.flatnonzero((lead == place).all(axis=1))
         values = texture(found, image, tuple(int(p) for p in place))
         rows[here] = values[:, points[here, -2], points[here, -1]].T
-    return rows
+        spreads.append(values.std(axis=(1, 2)))
+    return rows, np.maximum(np.mean(spreads, axis=0), _SMALLEST)

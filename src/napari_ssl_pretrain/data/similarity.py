@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -55,10 +55,9 @@ class Similarity:
         self._window = np.zeros((0, 0), np.float32)
 
     def vector(self, point: Sequence[float]) -> np.ndarray:
-        """Return the features at a point in pixels, at length one."""
-        inside = [min(max(0.0, p), n - 1) for p, n in zip(point, self.map.shape, strict=True)]
-        found: np.ndarray = units(self.map.at(np.array([inside])))[0]
-        return found
+        """Return the features of the cell that holds a point in pixels, at length one."""
+        features: Any = self.map.features
+        return units(features[:, *self.map.cell(point)])
 
     def __call__(self, vector: np.ndarray, shown: Sequence[float]) -> Likeness:
         """Compare the planes around the one that is shown.

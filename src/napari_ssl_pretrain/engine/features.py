@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_ssl_pretrain.data.feature_map import cosine, to_rgb, write_about
+from napari_ssl_pretrain.data.feature_map import to_rgb, write_about
 from napari_ssl_pretrain.data.intensity import measure
 from napari_ssl_pretrain.data.writers import write_array
 from napari_ssl_pretrain.engine.encoder import Encoder
@@ -207,7 +207,7 @@ class _Job:
         if point is None:
             return [colours, numbers, about]
         vector, path = found.at(np.array([point]))[0], named("similarity.tif")
-        write_planes(path, found, image, lambda p: found.enlarge(cosine(found.plane(p), vector)))
+        write_planes(path, found, image, lambda p: found.likeness(p, vector))
         self._say(image_saved(path, image, "similarity", 0, found.axes))
         return [colours, numbers, about, path]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_ssl_pretrain.gui.encoding import known_checkpoints
 from napari_ssl_pretrain.gui.paths_editor import PathsEditor
@@ -32,6 +32,12 @@ class CheckpointEditor(PathsEditor):
         self._known: list[tuple[str, str]] = []
         self.line.setPlaceholderText("checkpoint of a run (.pth)")
         self.setObjectName("checkpoint")
+
+    def set(self, value: Any) -> None:
+        """Show a path, its end first: that is where checkpoints differ."""
+        super().set(value)
+        self.line.setCursorPosition(len(self.text()))
+        self.line.setToolTip(self.text())
 
     def suggest(self, path: str) -> None:
         """Show a path where there is none, or the newest run's; the runs are looked for."""
