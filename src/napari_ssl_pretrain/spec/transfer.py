@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from napari_ssl_pretrain.pretext.base import Frozen
 from napari_ssl_pretrain.spec.config import Precision  # noqa: TC001 - pydantic reads it
@@ -110,3 +110,9 @@ class TransferConfig(Frozen):
     def total_minutes(self) -> float:
         """Minutes of training, about; reading and scoring the images come on top."""
         return self.fine_tunings * self.minutes + self.sweep_minutes
+
+    @model_validator(mode="after")
+    def _test_pairs(self) -> Self:
+        if bool(self.test_images) != bool(self.test_labels):
+            raise ValueError("test_images and test_labels must be given together")
+        return self

@@ -112,7 +112,7 @@ def start_network(
     if arm == "frozen":
         for name, parameter in model.named_parameters():
             if name.startswith(model.encoder_prefixes()):
-                parameter.requires_grad_(requires_grad=False)
+                parameter.requires_grad = False
     if BACKBONES[setting.spec.name].family != "mae":
         layout = torch.channels_last if setting.spec.ndim == 2 else torch.channels_last_3d  # noqa: PLR2004
         model.to(memory_format=layout)  # type: ignore[call-overload]
@@ -183,7 +183,7 @@ def finetune(
             logits = model(images)
         loss = segmentation_loss(logits.float(), classes)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         if torch.isfinite(norm):
             optimizer.step()

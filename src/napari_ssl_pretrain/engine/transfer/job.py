@@ -116,6 +116,9 @@ class _Job:
             self._claim()
             summary = write_report(result, self.place.results)
             state, reason, message = "finished", "done", summary["sentence"]
+            if result.stopped:
+                state, reason = "stopped", "stop"
+                message = f"Stopped early; so far: {message}"
         except Stopped:
             state, reason, message = "stopped", "stop", "Stopped before the end: no report."
         except KeyboardInterrupt:

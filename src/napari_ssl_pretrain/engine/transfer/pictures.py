@@ -64,9 +64,8 @@ def _planes(
     if truth.ndim > len(flat):
         z = int(np.argmax(np.count_nonzero(truth, axis=(1, 2))))
         flat = (z, *flat)  # type: ignore[assignment]
-    top = max(1, int(truth.max()))
-    planes = {"image": _gray(image[(slice(None), *flat)]), "truth": _shades(truth[flat], top)}
-    return planes | {arm: _shades(made[arm, name][flat], top) for arm in arms}
+    planes = {"image": _gray(image[(slice(None), *flat)]), "truth": truth[flat]}
+    return planes | {arm: made[arm, name][flat] for arm in arms if (arm, name) in made}
 
 
 def _gray(image: np.ndarray) -> np.ndarray:
@@ -76,8 +75,3 @@ def _gray(image: np.ndarray) -> np.ndarray:
     shown = np.moveaxis(scaled, 0, -1) if len(image) == 3 else scaled.mean(axis=0)  # noqa: PLR2004
     plain: np.ndarray = shown.astype(np.uint8)
     return plain
-
-
-def _shades(classes: np.ndarray, top: int) -> np.ndarray:
-    shades: np.ndarray = (classes.astype(np.float32) * (255 / top)).clip(0, 255).astype(np.uint8)
-    return shades

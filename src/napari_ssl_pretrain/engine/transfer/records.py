@@ -37,9 +37,9 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Picture:
-    """One test image side by side: planes ``y x`` (gray, uint8) or ``y x 3``, by name.
+    """One test image side by side, uint8 planes by name.
 
-    The names are ``image``, ``truth`` and the arms'.
+    ``image`` is ``y x`` (gray) or ``y x 3``; ``truth`` and the arms' names hold class numbers.
     """
 
     kind: Literal["median", "worst"]
@@ -65,6 +65,8 @@ class TransferResult:
         One row a short training of the sweep: ``arm``, ``rate``, ``iou``.
     steps
         Length of each fine-tuning.
+    stopped
+        Whether the user ended the study before all was compared.
     """
 
     config: dict[str, Any]
@@ -79,3 +81,4 @@ class TransferResult:
     scores: tuple[Score, ...]
     curve: tuple[CurvePoint, ...]
     pictures: tuple[Picture, ...]
+    stopped: bool = False

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from napari_ssl_pretrain.data.labels import (
-    find_scheme,
-    hold_out,
-    open_labelled,
-    refuse_shared,
-    usable_counts,
-)
-from napari_ssl_pretrain.engine import checkpoint
 from napari_ssl_pretrain.engine.hardware import find_device, has_fast_bf16
-from napari_ssl_pretrain.engine.inputs import config_of, custom_statistics
+from napari_ssl_pretrain.engine.inputs import custom_statistics
 from napari_ssl_pretrain.engine.load import spec_from
 from napari_ssl_pretrain.engine.transfer import finetune as ft
+from napari_ssl_pretrain.engine.transfer.checks import Study, check
 from napari_ssl_pretrain.engine.transfer.examples import (
     Example,
     PatchDrawer,
@@ -32,16 +24,14 @@ from napari_ssl_pretrain.engine.transfer.examples import (
 from napari_ssl_pretrain.engine.transfer.pictures import choose_pictures
 from napari_ssl_pretrain.engine.transfer.records import CurvePoint, Score, TransferResult
 from napari_ssl_pretrain.engine.transfer.scores import score_units
-from napari_ssl_pretrain.errors import CheckpointError
 from napari_ssl_pretrain.spec import events as ev
 from napari_ssl_pretrain.spec.transfer import RATES, SWEEP_SHARE, SWEPT_ARMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from napari_ssl_pretrain.data.labels import LabelledImage, LabelledSet, LabelScheme
+    from napari_ssl_pretrain.data.labels import LabelledImage
     from napari_ssl_pretrain.engine.transfer.records import Picture
-    from napari_ssl_pretrain.spec.resolve import ResolvedConfig
     from napari_ssl_pretrain.spec.transfer import Arm, TransferConfig
 
 VALIDATION_SHARE = 0.2
@@ -56,63 +46,6 @@ FEWEST_STEPS = 20
 
 class Stopped(Exception):
     """The user asked to stop."""
-
-
-@dataclass(frozen=True)
-class Study:
-    """What is asked, checked and read, before anything is trained."""
-
-    config: TransferConfig
-    state: dict[str, Any]
-    pretraining: ResolvedConfig
-    learn: LabelledSet
-    test: LabelledSet
-    scheme: LabelScheme
-    n_labels: tuple[int, ...]
-    notes: tuple[str, ...]
-
-
-def check(config: TransferConfig) -> Study:
-    """Check everything that can be wrong before training.
-
-    Raises
-    ------
-    CheckpointError
-        The checkpoint cannot be used, or not with these images.
-    ConfigError, DataError
-        What the user can mend.
-    """
-    path = Path(config.checkpoint)
-    state = checkpoint.load(path)
-    spec_from(state, path)
-    pretraining = config_of(state, path)
-    data = pretraining.data
-    how = {"axes": "auto", "ndim": data.ndim, "channels": data.channels}
-    learn = open_labelled(config.images, config.labels, **how)
-    notes: list[str] = []
-    if config.test_images and config.test_labels:
-        names = ("--test_images", "--test_labels")
-        test = open_labelled(config.test_images, config.test_labels, field=names, **how)
-        refuse_shared(learn, test)
-        sets = [learn, test]
-    else:
-        sets = [learn]
-        learn, test, held = hold_out(learn)
-        notes.append(f"{held[0].upper()}{held[1:]}.")
-    for found in sets:
-        notes += [*found.skipped, *found.notes]
-        if found.in_channels != state["in_channels"]:
-            raise CheckpointError(
-                path,
-                f"was trained on {state['in_channels']} channels, "
-                f"{found.field[0]} have {found.in_channels}",
-                remedy="Use a model pretrained on images like these.",
-            )
-    scheme = find_scheme(sets)
-    counts, lowered = usable_counts(config.n_labels, len(learn.images))
-    if lowered:
-        notes.append(f"{lowered[0].upper()}{lowered[1:]}.")
-    return Study(config, state, pretraining, learn, test, scheme, counts, tuple(notes))
 
 
 def transfer(
@@ -192,10 +125,7 @@ class Runner:
             self._read(pair)
         steps = self._plan()
         self._choose_rates(steps)
-        for seed in range(config.seed, config.seed + config.seeds):
-            for count in study.n_labels:
-                for arm in config.arms:
-                    self._one(arm, count, seed, steps)
+        stopped = not self._compare(steps)
         return TransferResult(
             config=config.model_dump(mode="json"),
             checkpoint_card=self._card(),
@@ -209,7 +139,29 @@ class Runner:
             scores=tuple(self._scores),
             curve=tuple(self._curve),
             pictures=self._pictures(),
+            stopped=stopped,
         )
+
+    def _compare(self, steps: int) -> bool:
+        """Fine-tune every arm; return whether all was done before a wish to stop.
+
+        Raises
+        ------
+        Stopped
+            Nothing can be compared yet.
+        """
+        config, done = self.study.config, 0
+        try:
+            for seed in range(config.seed, config.seed + config.seeds):
+                for count in self.study.n_labels:
+                    for arm in config.arms:
+                        self._one(arm, count, seed, steps)
+                    done += 1
+        except Stopped:
+            if not done:
+                raise
+            return False
+        return True
 
     def _card(self) -> dict[str, Any]:
         state = self.study.state
@@ -275,7 +227,7 @@ class Runner:
                     self._drawer(learn, seed),
                     check,
                     ft.Schedule(arm, short, rate),
-                    lambda _, a=arm: self._tick(f"choosing the rate, {a}"),
+                    partial(self._tick, f"choosing the rate, {arm}"),
                 )
                 self._sweep.append({"arm": arm, "rate": rate, "iou": tuned.best})
             mine = [row for row in self._sweep if row["arm"] == arm]
@@ -307,7 +259,7 @@ class Runner:
             self._drawer(learn, seed),
             check,
             ft.Schedule(arm, steps, self._rates[arm]),
-            lambda _: self._tick(what),
+            partial(self._tick, what),
         )
         self._curve += [
             CurvePoint(arm, count, seed, step, steps, score) for step, score in tuned.curve
@@ -336,6 +288,8 @@ class Runner:
         count, seed = self.study.n_labels[-1], self.study.config.seed
         mine = [s for s in self._scores if s.n_labels == count and s.seed == seed]
         shown = {pair.name: self._read(pair)[0] for pair in self.study.test.images}
+        if not {"scratch", "pretrained"} <= {s.arm for s in mine}:
+            return ()  # stopped before
         made = {(arm, name): found[0] for (arm, _, name), found in self._predictions.items()}
         return choose_pictures(mine, shown, made, self.study.config.arms, count)
 
@@ -343,7 +297,7 @@ class Runner:
         if self._should_stop():
             raise Stopped
 
-    def _tick(self, what: str) -> None:
+    def _tick(self, what: str, _: int) -> None:
         self._heed()
         self._done += 1
         now = time.monotonic()
