@@ -177,7 +177,7 @@ def texture(found: FeatureMap, image: Image, place: tuple[int, ...]) -> np.ndarr
 def _texture_at(
     found: FeatureMap, image: Image, points: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the texture at pixels, ``N R``, and its spread over the planes that they lie in."""
+    """Return the texture at pixels, ``N R``, and the spread of the image in their planes."""
     rows = np.zeros((len(points), image.in_channels * len(BLURS)), np.float32)
     lead, spreads = points[:, :-2], []
     for place in np.unique(lead, axis=0) if lead.size else [np.zeros(0, int)]:
@@ -185,4 +185,5 @@ def _texture_at(
         values = texture(found, image, tuple(int(p) for p in place))
         rows[here] = values[:, points[here, -2], points[here, -1]].T
         spreads.append(values.std(axis=(1, 2)))
-    return rows, np.maximum(np.mean(spreads, axis=0), _SMALLEST)
+    sharp = np.maximum(np.mean(spreads, axis=0)[:: len(BLURS)], _SMALLEST)
+    return rows, np.repeat(sharp, len(BLURS))
