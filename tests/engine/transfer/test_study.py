@@ -1,0 +1,145 @@
+"""The study: nested subsets, blocks that cover, a stop that keeps what there is."""
+
+# ruff: noqa: TID251
+
+import itertools
+
+import numpy as np
+import pytest
+import tifffile
+from run_samples import config, last_state, pretrain, run_of, smooth
+
+from napari_ssl_pretrain.engine.transfer import study as st
+from napari_ssl_pretrain.engine.transfer.checks import check
+from napari_ssl_pretrain.errors import CheckpointError
+from napari_ssl_pretrain.spec.transfer import TransferConfig
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A checkpoint of two steps, four labelled planes and two test planes."""
+    folder = tmp_path_factory.mktemp("study")
+    for part, seeds in (("images", range(4)), ("test", (8, 9))):
+        for seed in seeds:
+            image = smooth((40, 33), seed)
+            for kind, array in (("x", image * 255), ("y", image > 0.55)):
+                path = folder / part / kind / f"{seed}.tif"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                tifffile.imwrite(path, array.astype(np.uint8))
+    asked = config(folder, "crappify", data={"train": str(folder / "images" / "x"), "test": None})
+    pretrain(asked)
+    return folder, run_of(asked).checkpoint("best"), last_state(asked, "best")
+
+
+def asked(place, **changes):
+    folder, path, _ = place
+    fields = {
+        "checkpoint": str(path),
+        "images": str(folder / "images" / "x"),
+        "labels": str(folder / "images" / "y"),
+        "test_images": str(folder / "test" / "x"),
+        "test_labels": str(folder / "test" / "y"),
+        "n_labels": (1, 3),
+        "seeds": 2,
+        "minutes": 0.001,
+        "device": "cpu",
+        "precision": "fp32",
+    }
+    return TransferConfig(**(fields | changes))
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(st, "FEWEST_STEPS", 2)
+    monkeypatch.setattr(st, "TIMED_STEPS", 3)
+
+
+def names(examples):
+    return [e.name for e in examples]
+
+
+def runner(config, said=None, stop=lambda: False):
+    return st.Runner(check(config), (said if said is not None else []).append, stop)
+
+
+def test_subsets_are_nested_and_change_with_the_seed(place):
+    made = runner(asked(place))
+    few, more, all_of_them = (names(made._subset(n, 0)) for n in (1, 3, 4))
+    assert more[:1] == few
+    assert all_of_them[:3] == more
+    assert sorted(all_of_them) == ["0", "1", "2", "3"]
+    assert len({tuple(names(made._subset(4, seed))) for seed in range(6)}) > 1
+
+
+@pytest.mark.parametrize("shape", [(40, 33), (5, 8, 7), (1, 9)])
+def test_blocks_cover_every_pixel_once(shape):
+    counted = np.zeros(shape, int)
+    boxes = st.units(shape, few=True)
+    for _, box in boxes:
+        counted[box] += 1
+    assert (counted == 1).all()
+    assert len({name for name, _ in boxes}) == 4
+    assert st.units(shape, few=False) == [("", (slice(None),) * len(shape))]
+
+
+@pytest.mark.usefixtures("quick")
+def test_every_arm_is_scored_on_the_same_units(place):
+    config = asked(place)
+    said = []
+    found = st.transfer(config, emit=said.append)
+    keys = {(s.arm, s.n_labels, s.seed, s.unit) for s in found.scores}
+    units = {s.unit for s in found.scores}
+    assert keys == set(itertools.product(config.arms, (1, 3), (0, 1), units))
+    assert len(units) == 8  # two images, four blocks each
+    assert all(0 <= v <= 1 for s in found.scores for v in (s.iou, s.dice, s.boundary_f))
+    assert set(found.learning_rates) == set(config.arms)
+    assert len(found.sweep) == 2 * len(st.RATES)
+    assert {row["rate"] for row in found.sweep} == set(st.RATES)
+    assert {p.arm for p in found.curve} == set(config.arms)
+    assert {p.kind for p in found.pictures} == {"median", "worst"}
+    assert set(found.pictures[0].arrays) == {"image", "truth", *config.arms}
+    progress = [e for e in said if e.kind == "progress"]
+    assert progress[-1].done == progress[-1].total
+    assert not found.stopped
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_stop_keeps_what_was_compared(place):
+    made = runner(asked(place))
+    one = made._one
+
+    def counted(*args):
+        one(*args)
+        if len({(s.arm, s.n_labels, s.seed) for s in made._scores}) == 4:
+            made._should_stop = lambda: True
+
+    made._one = counted
+    found = made.run()
+    assert found.stopped
+    assert {(s.n_labels, s.seed) for s in found.scores if s.arm == "frozen"} == {(1, 0)}
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_stop_before_anything_is_compared_says_so(place):
+    with pytest.raises(st.Stopped):
+        st.transfer(asked(place), should_stop=lambda: True)
+
+
+def test_channels_of_the_checkpoint_must_fit(place, tmp_path):
+    for number in range(3):
+        for kind, shape in (("x", (3, 20, 20)), ("y", (20, 20))):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            array = np.indices(shape).sum(axis=0) % 2
+            axes = {"axes": "CYX"[-len(shape) :]}
+            tifffile.imwrite(
+                tmp_path / kind / f"{number}.tif", array.astype(np.uint8), ome=True, metadata=axes
+            )
+    wrong = asked(
+        place,
+        images=str(tmp_path / "x"),
+        labels=str(tmp_path / "y"),
+        test_images=None,
+        test_labels=None,
+    )
+    with pytest.raises(CheckpointError, match="was trained on 1 channels"):
+        check(wrong)
