@@ -9,17 +9,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QLabel, QLineEdit, QPlainTextEdit, QProgressBar, QWidget
 
 from napari_ssl_pretrain import runner
+from napari_ssl_pretrain.engine.transfer.report import CLASS_COLOURS
 from napari_ssl_pretrain.engine.transfer.study import RATES, SWEEP_SHARE
 from napari_ssl_pretrain.gui import docks, remember, study_watch
 from napari_ssl_pretrain.gui.study_form import estimate_line
 from napari_ssl_pretrain.gui.transfer import Transfer
 from napari_ssl_pretrain.spec.run_dir import RunDir
-from napari_ssl_pretrain.spec.study_dir import StudyDir
+from napari_ssl_pretrain.spec.study_dir import BACKGROUND, StudyDir
 from napari_ssl_pretrain.spec.transfer import TransferConfig
 
 FAKE = [sys.executable, str(Path(__file__).parent / "fake_transfer.py")]
@@ -126,6 +128,8 @@ def test_start_watch_verdict_report_and_cases(
     names = [layer.name for layer in viewer.layers]
     assert {"median case image", "worst case pretrained"} <= set(names)
     assert viewer.layers["worst case truth"].rgb
+    visible = [layer.name for layer in viewer.layers if layer.visible]
+    assert visible == ["median case image", "median case pretrained"]
     click(dock, "open_cases")
     qtbot.wait(300)
     assert len(viewer.layers) == 8, "layers are reused, not piled up"
@@ -267,7 +271,7 @@ def test_the_time_is_told_before_the_start(make: Make) -> None:
     estimate = dock.findChild(QLabel, "estimate")
     assert estimate is not None
     shown = estimate.text()
-    assert shown.startswith("About 29 min: 3 repetitions x 3 numbers of labels x 3 networks x 60 s")
+    assert shown.startswith("About 29 min: 3 repetitions x 3 label counts x 3 networks x 60 s")
     assert "2 min to choose learning rates" in shown
     dock.form.set("seeds", 1)
     assert estimate.text().startswith("About 11 min: 1 repetition x 3")
@@ -312,3 +316,11 @@ def test_the_next_name_is_free(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "report.html").touch()
     assert study_watch.next_output(str(tmp_path / "a")) == str(tmp_path / "a_3")
+
+
+def test_the_background_of_a_case_is_seen_through() -> None:
+    assert CLASS_COLOURS[0] == BACKGROUND
+    picture = np.array([[BACKGROUND, (1, 2, 3)]], np.uint8)
+    assert study_watch.see_through(picture)[0, :, 3].tolist() == [0, 255]
+    gray = np.zeros((2, 2), np.uint8)
+    assert study_watch.see_through(gray) is gray

@@ -64,6 +64,7 @@ def furnish(plot: Any, bottom: str, left: str) -> Any:
     item.ctrlMenu.setParent(plot, item.ctrlMenu.windowFlags())
     item.hideButtons()
     item.setMouseEnabled(x=False, y=False)
+    item.layout.setContentsMargins(1, 1, 1, 5)  # else the name of the lower axis is cut
     for side, text in (("bottom", bottom), ("left", left)):
         axis = item.getAxis(side)
         axis.setLabel(text)

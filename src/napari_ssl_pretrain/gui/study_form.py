@@ -30,7 +30,7 @@ LABELS = {
     "images": "Images",
     "test_images": "Test images",
     "test_labels": "Test labels",
-    "n_labels": "Numbers of labels",
+    "n_labels": "Label counts",
     "seeds": "Repetitions",
     "minutes": "Minutes each",
     "output": "Report folder",
@@ -163,7 +163,7 @@ def estimate_line(config: TransferConfig) -> str:
     each = duration(60 * config.minutes)
     parts = (
         _count(config.seeds, "repetition"),
-        _count(len(config.n_labels), "number") + " of labels",
+        _count(len(config.n_labels), "label count"),
         _count(len(config.arms), "network"),
         each,
     )

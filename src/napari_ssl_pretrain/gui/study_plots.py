@@ -11,7 +11,6 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_ssl_pretrain.gui.plot import furnish, paint_axes
 
 COLORS = {"scratch": "#9aa7b8", "pretrained": "#6fb1fc", "frozen": "#ffb454"}
-NAMES = {"scratch": "from scratch", "pretrained": "pretrained", "frozen": "frozen encoder"}
 SYMBOLS = {"scratch": "o", "pretrained": "s", "frozen": "t1"}
 APART = 0.16
 """How far the arms stand apart at one number of labels."""
@@ -31,7 +30,7 @@ class StudyPlot(QWidget):
     def __init__(self, label: str, colors: tuple[str, str]) -> None:
         super().__init__()
         self.plot: Any = pg.PlotWidget(background=None, enableMenu=False)
-        self._legend: Any = self.plot.addLegend(offset=(-8, -8))
+        self._legend: Any = self.plot.addLegend(offset=(4, 1), colCount=3)
         furnish(self.plot, "labelled images", label)
         self._counts: list[str] = []
         self.set_colors(*colors)
@@ -80,6 +79,8 @@ class ScorePlot(StudyPlot):
         counts = sorted({n for _, n in self.found})
         self.set_places([str(n) for n in counts])
         item = self.plot.getPlotItem()
+        shown = [iou for scores in self.found.values() for iou in scores.values()]
+        self.plot.setYRange(*roomy(shown), padding=0)
         for arm, color in COLORS.items():
             mine = [(x, self.found[arm, n]) for x, n in enumerate(counts) if (arm, n) in self.found]
             if not mine:
@@ -93,7 +94,7 @@ class ScorePlot(StudyPlot):
                 symbolSize=8,
                 symbolBrush=color,
                 symbolPen=None,
-                name=NAMES[arm],
+                name=arm,
             )
             faint = pg.mkColor(color)
             faint.setAlpha(110)
@@ -115,6 +116,7 @@ class GainPlot(StudyPlot):
         item = self.plot.getPlotItem()
         if not gains:
             return
+        gains = [gain | {"rows": sorted(gain["rows"], key=_all_last)} for gain in gains]
         self.set_places([str(row["n_labels"]) for row in gains[0]["rows"]])
         item.addItem(pg.InfiniteLine(0, angle=0, pen=pg.mkPen("#888888", width=1)))
         for number, gain in enumerate(gains):
@@ -139,10 +141,18 @@ class GainPlot(StudyPlot):
             pen=pg.mkPen(color, width=2),
         )
         item.addItem(bars)
-        symbol = SYMBOLS.get(arm, "s")
-        item.plot(
-            x, y, pen=None, symbol=symbol, symbolSize=8, name=NAMES.get(arm, arm), **_filled(color)
-        )
+        item.plot(x, y, pen=None, symbol=SYMBOLS.get(arm, "s"), symbolSize=8, **_filled(color))
+
+
+def roomy(values: list[float]) -> tuple[float, float]:
+    """Return the range to show: that of the values, with room for the legend above."""
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    span = max(high - low, 0.02)
+    return low - 0.08 * span, high + 0.3 * span
+
+
+def _all_last(row: dict[str, Any]) -> tuple[bool, Any]:
+    return row["n_labels"] == "all", str(row["n_labels"]).zfill(9)
 
 
 def _filled(color: Any) -> dict[str, Any]:

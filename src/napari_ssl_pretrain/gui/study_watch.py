@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import imageio.v3 as iio
+import numpy as np
 
 from napari_ssl_pretrain import runner
 from napari_ssl_pretrain.errors import CheckpointError, ConfigError, DataError, UserError
 from napari_ssl_pretrain.gui.problem import Problem
 from napari_ssl_pretrain.gui.watch import follow
-from napari_ssl_pretrain.spec.study_dir import StudyDir
+from napari_ssl_pretrain.spec.study_dir import BACKGROUND, StudyDir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-
-    import numpy as np
 
     from napari_ssl_pretrain.spec import events as ev
     from napari_ssl_pretrain.spec.status import RunStatus
@@ -142,8 +141,17 @@ def read_cases(study: StudyDir) -> list[Case]:
             picture = iio.imread(path)
         except (OSError, ValueError):
             continue
-        cases.setdefault(kind, Case(kind)).pictures[shown] = picture
+        drawn = picture if shown == "image" else see_through(picture)
+        cases.setdefault(kind, Case(kind)).pictures[shown] = drawn
     return list(cases.values())
+
+
+def see_through(picture: np.ndarray) -> np.ndarray:
+    """Return a picture of classes as RGBA whose background can be seen through."""
+    if picture.ndim != 3 or picture.shape[2] != 3:  # noqa: PLR2004
+        return picture
+    alpha = np.where((picture == BACKGROUND).all(axis=2), 0, 255).astype(np.uint8)
+    return np.dstack([picture, alpha])
 
 
 def find_study(last: StudyDir | None, watching: bool) -> runner.StudyHandle | Found | None:  # noqa: FBT001 - a worker's argument

@@ -37,6 +37,9 @@ BUTTONS = {
     "open_cases": ("Open cases", "Show the median and the worst test image as layers."),
 }
 REMEMBER_MS = 500
+ORDER = ("image", "truth", "scratch", "frozen", "pretrained")
+OPACITY = 0.6
+"""Of what is drawn over the image of a case."""
 
 
 class Transfer(QWidget):
@@ -191,17 +194,23 @@ class Transfer(QWidget):
             )
 
     def _show_cases(self, cases: list[Case]) -> None:
-        for case in cases:
-            for shown, picture in case.pictures.items():
-                self._put(f"{case.kind} case {shown}", picture)
-        self.status.say("Each case lies on itself: use the layers' eyes, or napari's grid.")
+        """Show the cases, of the first what the pretrained network finds on the image."""
+        for case in reversed(cases):
+            for shown in sorted(case.pictures, key=_height):
+                visible = case is cases[0] and shown in {"image", "pretrained"}
+                self._put(f"{case.kind} case {shown}", case.pictures[shown], visible=visible)
+        self.viewer.reset_view()
+        self.status.say("The layers' eyes show truth and networks; napari's grid spreads them.")
 
-    def _put(self, name: str, picture: Any) -> None:
-        """Show a picture in the layer of its name, which is made where there is none."""
+    def _put(self, name: str, picture: Any, *, visible: bool) -> None:
+        """Show a picture in the layer of its name, which is made anew where there is one."""
         if name in self.viewer.layers:
             self.viewer.layers.remove(name)
         rgb = picture.ndim > 2  # noqa: PLR2004
-        self.viewer.layers.append(ImageLayer(picture, name=name, rgb=rgb, metadata={OWN: {}}))
+        opacity = 1.0 if name.endswith("image") else OPACITY
+        layer = ImageLayer(picture, name=name, rgb=rgb, opacity=opacity, visible=visible)
+        layer.metadata = {OWN: {"file": str(self.control.study and self.control.study.pictures)}}
+        self.viewer.layers.append(layer)
 
     def _unexpected(self, error: Exception) -> None:
         self.status.say(f"Something went wrong: {type(error).__name__}: {error}", error=True)
@@ -224,6 +233,11 @@ class Transfer(QWidget):
         else:
             self.tabs.setCurrentWidget(self.view)
             self.control.attach(found)
+
+
+def _height(shown: str) -> int:
+    """Return how high above the image the picture of a case lies."""
+    return ORDER.index(shown) if shown in ORDER else len(ORDER)
 
 
 def _part(ends: tuple[Callable[[], None], ...], *_: object) -> None:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+BACKGROUND = (24, 28, 36)
+"""Colour of the background class in the pictures of cases."""
+
 
 @dataclass(frozen=True)
 class StudyDir:
