@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from napari_ssl_pretrain.data.feature_map import FeatureMap
     from napari_ssl_pretrain.data.images import Image
-    from napari_ssl_pretrain.data.intensity import ImageIntensity
+    from napari_ssl_pretrain.data.intensity import ImageIntensity, Normalization, Statistics
 
 SECONDS_BETWEEN_EVENTS = 0.2
 
@@ -97,17 +97,27 @@ def features(
         config.data.patch_size,
         precision="bf16" if has_fast_bf16(where) else "fp32",
     )
-    custom = custom_statistics(state)
-    known = {}
-    for number, image in enumerate(images):
-        try:
-            known[number] = measure(image, config.data.normalization, custom)
-        except DataError as error:
-            say(ev.Warned(message=f"{error.subject} is skipped: {error.rule}."))
+    known = _measured(images, config.data.normalization, custom_statistics(state), say)
     if not known:
         raise DataError("--input", "holds no image that can be read", value=paths[0])
     job = _Job(encoder, checkpoint, output, say)
     return job.all({images[n]: known[n] for n in known}, [places[n] for n in known if places])
+
+
+def _measured(
+    images: Sequence[Image],
+    normalization: Normalization,
+    custom: Statistics | None,
+    say: Callable[[ev.AnyEvent], None],
+) -> dict[int, ImageIntensity]:
+    """Measure the images that can be read, by number; the others are named."""
+    known = {}
+    for number, image in enumerate(images):
+        try:
+            known[number] = measure(image, normalization, custom)
+        except DataError as error:
+            say(ev.Warned(message=f"{error.subject} is skipped: {error.rule}."))
+    return known
 
 
 def _whole_point(point: Sequence[int], image: Image) -> tuple[int, ...]:
