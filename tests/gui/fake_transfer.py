@@ -52,7 +52,7 @@ class Fake:
             for n in self.config.n_labels:
                 for arm in self.config.arms:
                     if not self.tune(arm, n, seed):
-                        self.finish("stopped", "stop", "Stopped before the end: no report.")
+                        self.stop()
                         return
         self.report()
         self.finish("finished", "done", SENTENCE)
@@ -76,6 +76,13 @@ class Fake:
         iou = 0.6 + 0.01 * n + 0.004 * seed + GAIN[arm]
         self.say(ev.FineTuned(arm=arm, n_labels=n, seed=seed, iou=iou))
         return not self.study.stop_file.exists()
+
+    def stop(self) -> None:
+        message = "Stopped before the end: no report."
+        if self.done >= len(self.config.arms):
+            self.report()
+            message = f"Stopped early; so far: {SENTENCE}"
+        self.finish("stopped", "stop", message)
 
     def report(self) -> None:
         config = self.config

@@ -179,14 +179,29 @@ def test_a_refusal_of_the_process_is_shown_at_its_field(
     assert not (place / "usage").exists(), "nothing is left of what never began"
 
 
-def test_stop_leaves_no_report(make: Make, click: Click, qtbot: Any, place: Path) -> None:
+def test_an_early_stop_leaves_no_report(make: Make, click: Click, qtbot: Any, place: Path) -> None:
     dock = make(output=str(place / "slow"))
     click(dock, "start")
     qtbot.waitUntil(lambda: bool(dock.view.scores.found), timeout=20_000)
     click(dock, "stop")
     qtbot.waitUntil(lambda: not dock.control.active, timeout=10_000)
-    assert "Stopped before the end" in status(dock)
+    assert "Stopped before the end: no report" in status(dock)
     assert not dock.buttons["open_report"].enabled
+    assert verdict(dock) == ""
+
+
+def test_a_study_stopped_late_reports_what_it_has(
+    make: Make, click: Click, qtbot: Any, place: Path
+) -> None:
+    dock = make(output=str(place / "slow"))
+    click(dock, "start")
+    qtbot.waitUntil(lambda: len(dock.view.scores.found) >= 4, timeout=20_000)
+    click(dock, "stop")
+    qtbot.waitUntil(lambda: not dock.control.active, timeout=10_000)
+    assert "Stopped early; so far: Pretraining helps" in status(dock)
+    assert "report.html" in status(dock)
+    assert "Pretraining helps" in verdict(dock)
+    assert dock.buttons["open_report"].enabled
 
 
 def test_a_crash_is_called_a_crash(make: Make, click: Click, qtbot: Any, place: Path) -> None:

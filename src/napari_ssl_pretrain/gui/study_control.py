@@ -177,17 +177,18 @@ class StudyControl(QObject):
             return
         self._rest()
         remember.save_study(handle.study, watching=False)
-        if finished.state == "finished":
-            self._progress.setValue(FULL)
-            self._progress.setFormat("finished")
-            self._status.say(f"{finished.message} Report: {handle.study.report}".strip())
-            return
-        self._progress.setValue(0)
+        done = finished.state == "finished"
+        self._progress.setValue(FULL if done else 0)
         self._progress.setFormat(finished.state)
+        report = handle.study.report
+        if finished.state != "failed":
+            where = f" Report: {report}" if report.exists() else ""
+            self._status.say(f"{finished.message}{where}")
+            if not where:
+                self._view.verdict.setText("")
+            return
         self._view.verdict.setText("")
-        if finished.state == "stopped":
-            self._status.say("Stopped before the end: there is no report.")
-        elif not self._progressed:
+        if not self._progressed:
             subject, _, rest = finished.message.partition(": ")
             self.problem.emit(ConfigError(subject, rest.rstrip(".")))
         else:

@@ -118,7 +118,7 @@ def watch_study(
     for events in follow(handle):
         yield StudyNews(events, handle.status) if events else None
     found = read_found(handle.study)
-    if found is not None and handle.status.state == "finished":
+    if found is not None and handle.status.state in {"finished", "stopped"}:
         yield found
     return handle.finished
 

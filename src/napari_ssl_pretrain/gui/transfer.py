@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 BUTTONS = {
     "start": ("Start", "Compare, as a process of its own; it goes on when napari is closed."),
-    "stop": ("Stop", "End the comparison; there is no report then."),
+    "stop": ("Stop", "End the comparison; what is there so far is reported."),
     "open_report": ("Open report", "Show the report in the browser."),
     "open_cases": ("Open cases", "Show the median and the worst test image as layers."),
 }
