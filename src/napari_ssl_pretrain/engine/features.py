@@ -91,12 +91,8 @@ def features(
     images = open_inputs(paths, config, state, checkpoint, say)
     places = [_whole_point(point, image) for image in images] if point is not None else []
     output = output_folder(Path(output), images)
-    encoder = Encoder(
-        model.to(where),
-        spec_from(state, checkpoint),
-        config.data.patch_size,
-        precision="bf16" if has_fast_bf16(where) else "fp32",
-    )
+    precision, spec = "bf16" if has_fast_bf16(where) else "fp32", spec_from(state, checkpoint)
+    encoder = Encoder(model.to(where), spec, config.data.patch_size, precision=precision)
     known = _measured(images, config.data.normalization, custom_statistics(state), say)
     if not known:
         raise DataError("--input", "holds no image that can be read", value=paths[0])
