@@ -1,6 +1,7 @@
 """Make the pictures of the user guide from the real program: ``python docs/make_screenshots.py``.
 
-A real training runs for about two minutes on parts of an image that scikit-image carries.
+A real training runs for about two minutes on parts of an image that scikit-image carries, and a
+real comparison for about three. ``pretrain`` or ``transfer`` behind it makes those pictures alone.
 Without a screen: ``xvfb-run -a -s "-screen 0 1600x1000x24" python docs/make_screenshots.py``.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,16 +18,27 @@ from typing import Any
 
 import imageio.v3 as iio
 import napari
+import numpy as np
 import skimage
 from qtpy.QtCore import QSettings, Qt
 from qtpy.QtWidgets import QApplication
+from skimage.color import rgb2hed
+from skimage.filters import gaussian, threshold_otsu
 
+from napari_ssl_pretrain import PretrainConfig, pretrain
 from napari_ssl_pretrain.data.writers import write_array
-from napari_ssl_pretrain.gui.docks import open_pretrain, open_runs
+from napari_ssl_pretrain.gui.docks import open_features, open_pretrain, open_runs, open_transfer
+from napari_ssl_pretrain.spec.run_dir import RunDir
 
 IMAGES = Path(__file__).parent / "images"
 SIZE = (1360, 860)
 DOCK_WIDTH = 400
+NUCLEUS = (137, 102)
+STROKES = {
+    1: [(60, 72), (104, 31), (137, 102), (170, 120), (146, 154), (50, 218), (196, 132)],
+    2: [(140, 15), (30, 240), (175, 45), (25, 100), (160, 75), (75, 225)],
+    3: [(8, 66), (222, 77), (247, 235), (30, 148)],
+}
 
 
 def main() -> None:
@@ -38,7 +51,9 @@ def main() -> None:
     viewer = napari.Viewer(show=True, show_welcome_screen=False)
     viewer.window.resize(*SIZE)
     try:
-        take_all(viewer)
+        for part in sys.argv[1:] or PARTS:
+            viewer.layers.clear()
+            PARTS[part](viewer)
     finally:
         viewer.close()
         os.chdir(IMAGES)
@@ -58,8 +73,7 @@ def make_images(folder: Path) -> None:
 def take_all(viewer: Any) -> None:
     """Go the way of a user and take a picture at each station."""
     dock = open_pretrain(viewer)
-    window: Any = viewer.window._qt_window  # napari has no public way to set a width
-    window.resizeDocks([dock.parent()], [DOCK_WIDTH], Qt.Orientation.Horizontal)
+    widen(viewer, dock)
     form = dock.form
     form.set("result_dir", "exp_results")
     form.set("name", "tissue")
@@ -88,6 +102,7 @@ def take_all(viewer: Any) -> None:
 
     train(viewer, dock)
     runs(viewer)
+    features(viewer, RunDir(Path("exp_results"), "tissue").checkpoint("best"))
 
 
 def train(viewer: Any, dock: Any) -> None:
@@ -122,6 +137,93 @@ def runs(viewer: Any) -> None:
     take(viewer, "runs")
 
 
+def transfer(viewer: Any) -> None:
+    """Compare on labelled parts of the tissue; take a picture of the form and of the verdict."""
+    make_labelled(Path("labelled"))
+    checkpoint = Path("exp_results/tissue/checkpoints/tissue_1-checkpoint-best.pth")
+    if not checkpoint.exists():
+        pretrain(
+            PretrainConfig(
+                name="tissue",
+                data={"train": "tissue/train", "patch_size": [64, 64]},
+                pretext={"task": "crappify"},
+                backbone={"size": "tiny"},
+                training={"max_minutes": 2},
+            )
+        )
+    dock = open_transfer(viewer)
+    widen(viewer, dock)
+    fields = {
+        "checkpoint": str(checkpoint),
+        "images": "labelled/images",
+        "labels": "labelled/labels",
+        "n_labels": (1, 2, 4),
+        "minutes": 0.1,
+        "output": "does_it_help",
+    }
+    for path, value in fields.items():
+        dock.form.set(path, value)
+    viewer.open("labelled/images/part_06.tif", plugin="napari")
+    viewer.reset_view()
+    wait(0.5)
+    take(viewer, "transfer")
+    dock.buttons["start"].native.click()
+    until(lambda: not dock.control.active, 900)
+    dock.buttons["open_cases"].native.click()
+    until(lambda: "median case image" in viewer.layers)
+    wait(1)
+    take(viewer, "verdict")
+
+
+def make_labelled(folder: Path) -> None:
+    """Cut the tissue image into 16; its brown parts are the labels."""
+    pixels = iio.imread(Path(skimage.__file__).parent / "data" / "ihc.png")
+    brown = gaussian(rgb2hed(pixels)[..., 2], 1)
+    labels = (brown > threshold_otsu(brown)).astype(np.uint8)
+    for number in range(16):
+        y, x = (128 * n for n in divmod(number, 4))
+        for name, axes, whole in (("images", "YXS", pixels), ("labels", "YX", labels)):
+            part = whole[y : y + 128, x : x + 128]
+            place = folder / name / f"part_{number + 1:02d}.tif"
+            write_array(place, part, axes, pixel_size={"Y": 0.5, "X": 0.5}, unit="\u00b5m")
+
+
+def widen(viewer: Any, dock: Any) -> None:
+    """Give a dock the width of the pictures."""
+    window: Any = viewer.window._qt_window  # napari has no public way to set a width
+    window.resizeDocks([dock.parent()], [DOCK_WIDTH], Qt.Orientation.Horizontal)
+
+
+def features(viewer: Any, checkpoint: Path) -> None:
+    """Show the features of the image, similarity to a point, and the probe."""
+    viewer.layers[:] = [layer for layer in viewer.layers if layer.name == "tissue_1"]
+    viewer.layers["tissue_1"].visible = True
+    dock = open_features(viewer)
+    dock.checkpoint.set(str(checkpoint))
+    dock.layer.choose("tissue_1")
+    dock.buttons["encode"].native.click()
+    until(lambda: "tissue_1 features" in viewer.layers and dock.buttons["encode"].enabled)
+    viewer.reset_view()
+    wait(1)
+    take(viewer, "features")
+
+    dock.similarity.setChecked(True)
+    dock.hover.point(viewer.layers["tissue_1"].data_to_world(NUCLEUS))
+    until(lambda: "tissue_1 similarity" in viewer.layers)
+    wait(0.5)
+    take(viewer, "similarity")
+
+    dock.buttons["probe"].native.click()
+    scribbles = viewer.layers["tissue_1 scribbles"]
+    for label, strokes in STROKES.items():
+        for place in strokes:
+            scribbles.paint(place, label)
+    dock.buttons["probe"].native.click()
+    until(lambda: "tissue_1 probe" in viewer.layers)
+    wait(0.5)
+    take(viewer, "probe")
+
+
 def _share(dock: Any) -> float:
     status = dock.control.handle.status
     return status.step / status.steps if status.steps else 0.0
@@ -149,6 +251,9 @@ def until(ready: Callable[[], bool], seconds: float = 400) -> None:
         if time.monotonic() > end:
             raise TimeoutError("the program did not come to the next picture")
         wait(0.05)
+
+
+PARTS = {"pretrain": take_all, "transfer": transfer}
 
 
 if __name__ == "__main__":

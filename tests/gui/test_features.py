@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.layers import Labels
+from qtpy.QtCore import QPoint
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QLineEdit, QWidget
 
 from napari_ssl_pretrain.data.writers import write_array
@@ -131,6 +132,19 @@ def test_similarity_follows_the_mouse(make: Make, click: Click, qtbot: Any, view
     assert not layer.visible
 
 
+def test_it_follows_a_real_mouse(make: Make, click: Click, qtbot: Any, viewer: Any) -> None:
+    viewer.add_image(halves(60, 70), name="cells")
+    dock = make()
+    encoded(dock, click, qtbot)
+    dock.findChild(QCheckBox, "similarity").click()
+    canvas = viewer.window._qt_viewer.canvas.native
+    middle = canvas.rect().center()
+    with qtbot.waitSignal(dock.hover.drawn, timeout=5000):
+        qtbot.mouseMove(canvas, middle)
+        qtbot.mouseMove(canvas, middle + QPoint(5, 5))
+    assert "cells similarity" in viewer.layers
+
+
 def test_of_a_volume_the_planes_around_are_compared(
     make: Make, click: Click, qtbot: Any, viewer: Any
 ) -> None:
@@ -183,6 +197,8 @@ def test_a_few_strokes_label_the_whole_image(
     assert status(dock).startswith("Probe: labels 1, 5 from ")
     labels = viewer.layers["cells probe"]
     assert isinstance(labels, Labels)
+    assert viewer.layers[-1] is scribbles, "more strokes can be seen"
+    assert viewer.layers.selection.active is scribbles
     assert tuple(labels.scale) == (2,) * len(shape)
     wanted = np.where(np.arange(70) < 35, 1, 5)
     assert (labels.data == wanted).mean() > 0.95

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from napari.layers import Image as ImageLayer
@@ -64,10 +64,16 @@ class FeatureLayers:
                 if layer.name == name and OWN in layer.metadata:
                     layer.visible = visible
 
-    def probe(self, host: ImageLayer, found: Encoded, labels: np.ndarray) -> LabelsLayer:
-        """Show what the probe predicts."""
+    def probe(
+        self, host: ImageLayer, found: Encoded, labels: np.ndarray, below: LabelsLayer
+    ) -> LabelsLayer:
+        """Show what the probe predicts, below the strokes: more may follow."""
         values = to_axes(labels, found.map.axes, found.axes, _lengths(host))
-        return self._put(LabelsLayer, f"{host.name} probe", host, values, {"opacity": 0.5})
+        layer = self._put(LabelsLayer, f"{host.name} probe", host, values, {"opacity": 0.5})
+        layers = self.viewer.layers
+        if below in layers and layers.index(below) < layers.index(layer):
+            layers.move(layers.index(layer), layers.index(below))
+        return cast("LabelsLayer", layer)
 
     def scribbles(self, host: ImageLayer, found: Encoded) -> LabelsLayer:
         """Add an empty layer to paint on, ready to paint."""

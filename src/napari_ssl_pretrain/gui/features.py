@@ -292,7 +292,7 @@ class Features(QWidget):
         host = self.layer.layer()
         if host is None or self._encoded.get(host) is not answer.found:
             return
-        self._layers.probe(host, answer.found, answer.labels)
+        self._layers.probe(host, answer.found, answer.labels, self.scribbles.layer())
         labels = ", ".join(map(str, answer.values))
         self.status.say(
             f"Probe: labels {labels} from {answer.painted} painted pixels "
