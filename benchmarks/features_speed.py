@@ -100,7 +100,7 @@ def probe(viewer: Any, dock: Any, side: int) -> float:
             strokes.paint(tuple(place), label)
     began = time.perf_counter()
     dock.buttons["probe"].native.click()
-    until(lambda: not dock._probing)  # noqa: SLF001
+    until(lambda: dock._prober is None)  # noqa: SLF001
     seconds = time.perf_counter() - began
     print(f"probe {side} x {side}: {seconds:.2f} s; {dock.status.text()}")
     return seconds

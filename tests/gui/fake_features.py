@@ -1,7 +1,7 @@
 """Stands in for ``features``: says and writes what it does, without a network.
 
-The name of the checkpoint says how it ends: ``refuse…`` and ``crash…`` do what they say;
-``slow…`` takes its time.
+The name of the checkpoint says how it ends: ``needs3`` takes images of three channels only,
+``crash`` ends without a word, ``slow`` takes its time.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def main() -> None:
     image = open_image(args.input)
     if how.startswith("crash"):
         sys.exit(1)
-    if how.startswith("refuse") and image.in_channels != 3:
-        rule = f"was trained on 3 channels, the images have {image.in_channels}"
+    if how.startswith("needs") and image.in_channels != int(how[-1]):
+        rule = f"was trained on {how[-1]} channels, the images have {image.in_channels}"
         sys.stderr.write(f"error: {args.checkpoint}: {rule}. Use others.\n")
         sys.exit(2)
     write(image, Path(args.output), args.checkpoint)

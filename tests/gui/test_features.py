@@ -53,7 +53,7 @@ def make(viewer: Any, qtbot: Any, tmp_path: Path) -> Iterator[Make]:
     for dock in made:
         if docks._alive(dock):
             dock._kill()
-            qtbot.waitUntil(lambda d=dock: d._child is None and not d._probing, timeout=20_000)
+            qtbot.waitUntil(lambda d=dock: d._child is None and d._prober is None, timeout=20_000)
 
 
 def status(dock: Features) -> str:
@@ -189,11 +189,11 @@ def test_a_few_strokes_label_the_whole_image(
     lead = (2,) * (len(shape) - 2)
     paint(scribbles, {1: (*lead, 10, 10)})
     click(dock, "probe")
-    qtbot.waitUntil(lambda: not dock._probing, timeout=10_000)
+    qtbot.waitUntil(lambda: dock._prober is None, timeout=10_000)
     assert "scribbles: holds only the label 1. Paint a few strokes" in status(dock)
     paint(scribbles, {5: (*lead, 30, 60)})
     click(dock, "probe")
-    qtbot.waitUntil(lambda: not dock._probing, timeout=10_000)
+    qtbot.waitUntil(lambda: dock._prober is None, timeout=10_000)
     assert status(dock).startswith("Probe: labels 1, 5 from ")
     labels = viewer.layers["cells probe"]
     assert isinstance(labels, Labels)
@@ -204,7 +204,7 @@ def test_a_few_strokes_label_the_whole_image(
     assert (labels.data == wanted).mean() > 0.95
     paint(scribbles, {5: (*lead, 40, 60)})
     click(dock, "probe")
-    qtbot.waitUntil(lambda: not dock._probing, timeout=10_000)
+    qtbot.waitUntil(lambda: dock._prober is None, timeout=10_000)
     assert sum(layer.name.startswith("cells probe") for layer in viewer.layers) == 1
 
 
@@ -217,14 +217,14 @@ def test_scribbles_of_another_shape_are_named(
     encoded(dock, click, qtbot)
     dock.findChild(QComboBox, "scribbles").setCurrentText("other")
     click(dock, "probe")
-    qtbot.waitUntil(lambda: not dock._probing, timeout=10_000)
+    qtbot.waitUntil(lambda: dock._prober is None, timeout=10_000)
     assert "scribbles: other: has 5 x 5 pixels, the image 60 x 70" in status(dock)
 
 
 @pytest.mark.parametrize(
     ("checkpoint", "said"),
     [
-        ("refuse.pth", "was trained on 3 channels, the images have 1. Use others."),
+        ("needs3.pth", "was trained on 3 channels, the images have 1. Use others."),
         ("crash.pth", "the process ended with 1."),
     ],
 )
@@ -253,15 +253,39 @@ def test_stop_ends_the_process(make: Make, click: Click, qtbot: Any, viewer: Any
     assert [layer.name for layer in viewer.layers] == ["cells"]
 
 
-def test_a_channel_of_a_file_is_encoded_where_the_file_does_not_fit(
-    make: Make, click: Click, qtbot: Any, viewer: Any, tmp_path: Path
+def test_closing_the_dock_ends_the_process_and_lets_go_of_the_viewer(
+    make: Make, click: Click, qtbot: Any, viewer: Any
 ) -> None:
-    write_array(tmp_path / "cells.tif", np.stack([halves(60, 70)] * 2), "CYX")
-    layers = viewer.open(str(tmp_path / "cells.tif"), plugin="napari", channel_axis=0)
+    viewer.add_image(halves(60, 70), name="cells")
     dock = make()
+    encoded(dock, click, qtbot)
+    dock.findChild(QCheckBox, "similarity").click()
+    dock.checkpoint.set(str(Path(dock.checkpoint.get()).with_name("slow.pth")))
+    Path(dock.checkpoint.get()).touch()
+    click(dock, "encode")
+    qtbot.waitUntil(lambda: dock._child._process is not None, timeout=20_000)
+    process = dock._child._process
+    with qtbot.waitSignal(dock.destroyed, timeout=5000):
+        viewer.window.remove_dock_widget(dock.parent())
+        dock.deleteLater()
+    qtbot.waitUntil(lambda: process.poll() is not None, timeout=5000)
+    assert not viewer.mouse_move_callbacks
+    viewer.add_image(halves(60, 70), name="more")
+    qtbot.wait(200)
+
+
+@pytest.mark.parametrize("checkpoint", ["needs2.pth", "needs1.pth"])
+def test_of_a_channel_the_whole_file_is_encoded_or_the_channel_whichever_fits(
+    make: Make, click: Click, qtbot: Any, viewer: Any, tmp_path: Path, checkpoint: str
+) -> None:
+    path = tmp_path / "cells.tif"
+    write_array(path, np.stack([halves(60, 70)] * 2), "CYX")
+    layers = viewer.open(str(path), plugin="napari", channel_axis=0)
+    dock = make(checkpoint)
     dock.findChild(QComboBox, "layer").setCurrentText(layers[1].name)
     encoded(dock, click, qtbot)
-    assert dock.encoded().map.about["source"] == str(tmp_path / "cells.tif"), "all channels"
+    source = dock.encoded().map.about["source"]
+    assert (source == str(path)) == (checkpoint == "needs2.pth")
     assert viewer.layers[f"{layers[1].name} features"].data.shape == (60, 70, 3)
 
 
@@ -279,7 +303,7 @@ def test_a_hyperstack_keeps_its_axes(make: Make, click: Click, qtbot: Any, viewe
     assert scribbles.data.shape == (5, 1, 40, 48)
     paint(scribbles, {1: (2, 0, 10, 10), 2: (2, 0, 10, 40)})
     click(dock, "probe")
-    qtbot.waitUntil(lambda: not dock._probing, timeout=10_000)
+    qtbot.waitUntil(lambda: dock._prober is None, timeout=10_000)
     assert viewer.layers["cells probe"].data.shape == (5, 2, 40, 48)
 
 

@@ -18,8 +18,9 @@ from napari_ssl_pretrain.gui.checkpoint_editor import CheckpointEditor
 from napari_ssl_pretrain.gui.crew import Crew
 from napari_ssl_pretrain.gui.encoding import Child, Encoded, Request
 from napari_ssl_pretrain.gui.feature_layers import FeatureLayers
-from napari_ssl_pretrain.gui.hover import Hover
+from napari_ssl_pretrain.gui.hover import FLAT, Hover
 from napari_ssl_pretrain.gui.layer_source import OWN, active_layer, describe, users_layers
+from napari_ssl_pretrain.gui.monitor import Activity
 from napari_ssl_pretrain.gui.probing import Probed, probe
 from napari_ssl_pretrain.gui.problem import Problem
 from napari_ssl_pretrain.gui.status import StatusLine
@@ -42,7 +43,7 @@ TIPS = {
     "checkpoint": "The trained network: a checkpoint that a run left (.pth).",
     "layer": "The image to encode.",
     "encode": "Compute the network's features of the whole image, in a process of its own.",
-    "stop": "End the encoding.",
+    "stop": "End the encoding, or the probe.",
     "similarity": "Show how similar everything is to the point under the mouse.",
     "scribbles": "A Labels layer with a few strokes of at least two labels.",
     "probe": "Learn the painted labels from the features and predict them everywhere.",
@@ -68,7 +69,8 @@ class Features(QWidget):
         self._command = tuple(command)
         self._crew = Crew()
         self._child: Child | None = None
-        self._probing = False
+        self._prober: Any = None
+        self._activity = Activity()
         self._encoded: WeakKeyDictionary[ImageLayer, Encoded] = WeakKeyDictionary()
         self._layers = FeatureLayers(self.viewer)
         self.hover = Hover(self.viewer, self._layers, self)
@@ -173,12 +175,12 @@ class Features(QWidget):
     def _refresh(self, *_: Any) -> None:
         """Enable what can be done, and follow the mouse where that is wanted."""
         host, found = self.layer.layer(), self.encoded()
-        busy = self._child is not None
-        ready = host is not None and bool(self.checkpoint.get()) and not busy
-        self.buttons["encode"].enabled = ready
-        self.buttons["stop"].enabled = busy
+        encoding_now, probing = self._child is not None, self._prober is not None
+        named = host is not None and bool(self.checkpoint.get())
+        self.buttons["encode"].enabled = named and not encoding_now
+        self.buttons["stop"].enabled = encoding_now or probing
         self.similarity.setEnabled(found is not None)
-        self.buttons["probe"].enabled = found is not None and not self._probing
+        self.buttons["probe"].enabled = found is not None and not probing
         if host is not None and found is not None and self.similarity.isChecked():
             self.hover.begin(host, found)
         else:
@@ -189,13 +191,15 @@ class Features(QWidget):
         host = self.layer.layer()
         if host is not None:
             self._layers.show(host, similarity=on, features=not on)
+        if on and self.viewer.dims.ndisplay != FLAT:
+            self.status.say("Similarity follows the mouse in the 2D view.")
         self._refresh()
 
     def _on_encode(self) -> None:
         host = self.layer.layer()
         if host is None or self._child is not None:
             return
-        checkpoint = str(self.checkpoint.get())
+        checkpoint = str(Path(str(self.checkpoint.get())).expanduser())
         if not Path(checkpoint).is_file():
             self.status.say(f"checkpoint: {checkpoint}: no such file.", error=True)
             return
@@ -218,12 +222,16 @@ class Features(QWidget):
 
     def _on_stop(self) -> None:
         self._kill()
+        if self._prober is not None:
+            self._prober.quit()
+            self.status.say("The probe was stopped.")
 
     def _kill(self) -> None:
         if self._child is not None:
             self._child.stop()
 
     def _on_progress(self, event: ev.Progress) -> None:
+        self._activity.show(event.done, event.total, f"Encoding {self.layer.currentText()}")
         self.progress.setRange(0, max(1, event.total))
         self.progress.setValue(event.done)
         left = event.seconds_left
@@ -251,6 +259,7 @@ class Features(QWidget):
 
     def _on_encode_finished(self) -> None:
         self._child = None
+        self._activity.close()
         self._rest()
         self._refresh()
 
@@ -266,10 +275,9 @@ class Features(QWidget):
             self.scribbles.choose(strokes.name)
             self.status.say(ADVICE)
             return
-        self._probing = True
         self.status.say("Probing…")
         self.progress.setRange(0, 0)
-        self._crew.start(
+        self._prober = self._crew.start(
             probe,
             found,
             strokes.name,
@@ -300,7 +308,7 @@ class Features(QWidget):
         )
 
     def _on_probe_finished(self) -> None:
-        self._probing = False
+        self._prober = None
         self._rest()
         self._refresh()
 
