@@ -69,8 +69,10 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> dict[str, Any]:
     kind = foreign.kind_of(path)
     if kind not in {"zip", "safetensors"}:
         raise CheckpointError(path, kind, remedy=REMEDY)
+    # among several processes on the CPU accelerate calls it cpu:0, which readers do not know
+    where = "cpu" if torch.device(device).type == "cpu" else str(device)
     read = _read_zip if kind == "zip" else _read_safetensors
-    state = _as_checkpoint(read(path, device))
+    state = _as_checkpoint(read(path, where))
     if state is None or not _is_ours(state):
         raise CheckpointError(path, _not_ours(path, kind), remedy=REMEDY)
     if state["format_version"] > FORMAT_VERSION:
@@ -82,7 +84,7 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> dict[str, Any]:
     return state
 
 
-def _read_zip(path: Path, device: str | torch.device) -> Any:
+def _read_zip(path: Path, device: str) -> Any:
     """Read a file of ``torch.save``.
 
     Raises
@@ -90,10 +92,8 @@ def _read_zip(path: Path, device: str | torch.device) -> Any:
     CheckpointError
         It holds more than plain tensors and numbers.
     """
-    # among several processes on the CPU accelerate calls it cpu:0, which torch.load does not know
-    where = "cpu" if torch.device(device).type == "cpu" else device
     try:
-        return torch.load(path, map_location=where, weights_only=True)  # noqa: TID251 - the one place
+        return torch.load(path, map_location=device, weights_only=True)  # noqa: TID251 - the one place
     except Exception as error:  # noqa: BLE001 - unpickling a foreign file can raise anything
         origin = foreign.origin(path)
         if origin:
@@ -104,7 +104,7 @@ def _read_zip(path: Path, device: str | torch.device) -> Any:
         ) from None
 
 
-def _read_safetensors(path: Path, device: str | torch.device) -> dict[str, Any]:
+def _read_safetensors(path: Path, device: str) -> dict[str, Any]:
     """Read a safetensors file and the card in it.
 
     Raises
@@ -113,7 +113,7 @@ def _read_safetensors(path: Path, device: str | torch.device) -> dict[str, Any]:
         It is damaged.
     """
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
+        with safe_open(path, framework="pt", device=device) as file:
             about = file.metadata() or {}
             # foreign files may be large: without a card there is nothing to read
             tensors = {k: file.get_tensor(k) for k in file.keys()} if "card" in about else {}  # noqa: SIM118
