@@ -218,7 +218,8 @@ def test_other_channels_keep_all_but_the_ends(path):
         model.state_dict()[k].shape != checkpoint.load(path)["model"][k].shape
         for k in report.random
     )
-    assert f"{int(100 * report.share)}% of the network loaded; fresh: {report.random[0]}" in str(report)
+    share = f"{int(100 * report.share)}% of the network loaded"
+    assert f"{share}; fresh: {report.random[0]}" in str(report)
 
 
 def test_what_modules_share_is_saved_once(tmp_path):

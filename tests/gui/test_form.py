@@ -86,6 +86,12 @@ def test_what_is_set_is_what_is_got(form: ConfigForm, values: dict[str, Any]) ->
     assert form.value() == config
 
 
+@pytest.mark.parametrize("seed", [0, 2**53 + 1, 2**63 - 512, 2**63 - 1])
+def test_large_seeds_are_kept_to_the_last_digit(form: ConfigForm, seed: int) -> None:
+    form.set("training.seed", seed)
+    assert form.get("training.seed") == seed
+
+
 @pytest.mark.parametrize("value", [3, 1e-4, (64,), (2, 8, 8), "auto", "many", 0.1 + 0.2])
 def test_text_of_a_value_reads_back(value: Any) -> None:
     assert parse_value(format_value(value)) == value

@@ -14,7 +14,7 @@ from accelerate.state import AcceleratorState
 from napari_ssl_pretrain.engine import checkpoint
 from napari_ssl_pretrain.engine.backbones import Backbone, BackboneSpec, build_backbone
 from napari_ssl_pretrain.engine.feed import Purpose
-from napari_ssl_pretrain.engine.load import LoadReport, load_weights
+from napari_ssl_pretrain.engine.load import load_weights
 from napari_ssl_pretrain.engine.optim import make_optimizer
 from napari_ssl_pretrain.engine.random import fold
 from napari_ssl_pretrain.spec.backbones import BACKBONES
@@ -22,6 +22,7 @@ from napari_ssl_pretrain.spec.backbones import BACKBONES
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from napari_ssl_pretrain.engine.backbones.base import LoadReport
     from napari_ssl_pretrain.spec.resolve import ResolvedConfig
 
 

@@ -183,7 +183,9 @@ def make_editor(field: FieldInfo) -> Editor:
         return MagicEditor(CheckBox())
     if options == [int]:
         low, high = bounds
-        return MagicEditor(SpinBox(min=int(low or 0), max=int(high or LARGEST_INT)))
+        # one more than fits: magicgui compares as floats, which rounds large numbers up
+        top = int(high) if high is not None and high < LARGEST_INT else LARGEST_INT + 1
+        return MagicEditor(SpinBox(min=int(low or 0), max=top))
     if options == [float] and None not in bounds:
         return _slider(*cast("tuple[float, float]", bounds))
     return TextEditor(empty=_meaning_of_empty(options, field.default), as_text=str in options)
