@@ -209,4 +209,6 @@ def test_it_learns_and_keeps_the_best_state(ndim):
     assert tuned.best == max(score for _, score in tuned.curve)
     assert ft.validation_score(tuned.model, setting(spec), check) == pytest.approx(tuned.best)
     whole = examples(ndim)[0]
-    assert ft.mean_iou(ft.predict_classes(model, setting(spec), whole.image), whole.classes, 2) > 0.9
+    assert (
+        ft.mean_iou(ft.predict_classes(model, setting(spec), whole.image), whole.classes, 2) > 0.9
+    )
