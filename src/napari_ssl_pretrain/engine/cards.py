@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from napari_ssl_pretrain.data.intensity import PERCENTILES
+from napari_ssl_pretrain.pretext.masking import LEAST_SPREAD
 from napari_ssl_pretrain.spec import card
 
 if TYPE_CHECKING:
@@ -163,10 +164,15 @@ def _output(state: dict[str, Any]) -> card.Output:
     formula = "restored = (input + output) * scale + offset"
     if state["task"] == "masking":
         meaning = (
-            "what is to be added to the input, in whose hidden parts stands a smooth "
-            "interpolation from the visible ones; only hidden parts were learnt"
+            "what is to be added to the normalised image, in whose hidden parts stands a smooth "
+            "interpolation from the visible ones, when the network is shown input = (that image "
+            "- centre) / spread; only hidden parts were learnt. centre: mean of each patch's and "
+            f"channel's visible pixels; spread: sqrt(their variance + {LEAST_SPREAD}**2)"
         )
-        formula = "reconstruction = (image channels of input + output) * scale + offset"
+        formula = (
+            "reconstruction = (image channels of input * spread + centre + output * spread)"
+            " * scale + offset"
+        )
         if state["config"]["pretext"]["normalize_target"]:
             meaning = "hidden tokens, each brought to zero mean and unit variance"
             formula = "output = (token - its mean) / its standard deviation"
