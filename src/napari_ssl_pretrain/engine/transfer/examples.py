@@ -17,6 +17,7 @@ from napari_ssl_pretrain.data.labels import read_pair
 from napari_ssl_pretrain.data.padding import pad_to
 from napari_ssl_pretrain.engine.augment import flip_and_turn
 from napari_ssl_pretrain.engine.random import TorchRandom, fold
+from napari_ssl_pretrain.engine.transfer.vary import vary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,7 +135,7 @@ class PatchDrawer:
         classes = torch.from_numpy(np.stack([d[1] for d in drawn])).to(self._device)
         random = TorchRandom(keys, self._device)
         both = flip_and_turn(torch.cat([images, classes[:, None].float()], dim=1), random)
-        return _vary(both[:, :-1], random), both[:, -1].long()
+        return vary(both[:, :-1], both[:, -1], random)
 
     def _draw(self, random: np.random.Generator, index: int) -> tuple[np.ndarray, np.ndarray]:
         number = int(random.choice(len(self._frames), p=self._chance))
@@ -150,14 +151,6 @@ class PatchDrawer:
             ]
         box = tuple(slice(s, s + p) for s, p in zip(start, self._patch, strict=True))
         return image[(slice(None), *box)], classes[box]
-
-
-def _vary(images: torch.Tensor, random: TorchRandom) -> torch.Tensor:
-    """Vary contrast, brightness and noise of each sample, as nnU-Net does, but mildly."""
-    draws = random.uniform((images.shape[0], 3)).view(-1, 3, *(1,) * (images.ndim - 1))
-    gain, shift, noise = draws[:, 0], draws[:, 1], draws[:, 2]
-    images = images * (0.75 + 0.5 * gain) + 0.4 * (shift - 0.5)
-    return images + 0.2 * (noise - 0.5).clamp(min=0) * random.normal(images.shape)
 
 
 def fold_seed(*key: int) -> int:
