@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from contextlib import redirect_stdout
 from io import StringIO
 
@@ -296,6 +297,46 @@ def test_a_file_named_stop_ends_it(place):
         "stop",
     )
     assert not (place / "rep" / "report.html").exists()
+
+
+@pytest.fixture
+def signalled(monkeypatch):
+    """Return a function that has a signal sent after some fine-tunings."""
+
+    def after(count, number):
+        one, done = study.Runner._one, []
+
+        def counted(runner, *args):
+            one(runner, *args)
+            done.append(args)
+            if len(done) == count:
+                signal.raise_signal(number)
+
+        monkeypatch.setattr(study.Runner, "_one", counted)
+
+    return after
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_study_that_is_stopped_says_so(place, say, signalled, number, code):
+    signalled(2, number)
+    said = say(*words("--n_labels", "1", "--arms", "scratch,pretrained", *SHORT))
+    assert said.code == code
+    summary = json.loads((place / "rep" / "summary.json").read_text())
+    assert summary["stopped"]
+    assert summary["fine_tunings"] == {"done": 2, "planned": 4}
+    assert f"Stopped early; so far: {summary['sentence']}" in " ".join(said.out.split())
+    assert " ".join(said.out.split()).endswith(summary["sentence"])
+    page = (place / "rep" / "report.html").read_text()
+    at = page.index("<b>Stopped early</b>, after 2 of 4 fine-tunings")
+    assert page.index("<h1>") < at < page.index('class="sentence"')
+
+
+def test_ctrl_c_at_the_very_end_stops_nothing(place, say, signalled):
+    signalled(4, signal.SIGINT)
+    assert say(*words("--n_labels", "1", "--arms", "scratch,pretrained", *SHORT)).code == 0
+    assert not json.loads((place / "rep" / "summary.json").read_text())["stopped"]
+    assert "Stopped early" not in (place / "rep" / "report.html").read_text()
 
 
 def test_held_out_images_and_overwrite(place):

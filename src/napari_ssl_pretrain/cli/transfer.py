@@ -117,7 +117,8 @@ def _compare(
             report.close()
     if summary is None and not args.json:
         report.note("Stopped before the end: no report was written.")
-    return summary, INTERRUPTED if stop.interrupted and summary is None else DONE
+    early = summary is None or summary["stopped"]
+    return summary, INTERRUPTED if stop.interrupted and early else DONE
 
 
 class _Plain:
@@ -147,6 +148,12 @@ def _found(summary: Mapping[str, Any], config: TransferConfig) -> list[str]:
         f"Took {text.duration(summary['seconds'])}",
         f"Report:  {Path(config.output).expanduser().absolute() / 'report.html'}",
     ]
+    if summary["stopped"]:
+        done, planned = (summary["fine_tunings"][key] for key in ("done", "planned"))
+        lines += [
+            f"Compared {done} of {text.count(planned, 'fine-tuning')}",
+            text.wrapped(f"Stopped early; so far: {summary['sentence']}"),
+        ]
     return lines
 
 

@@ -53,18 +53,21 @@ def run_transfer(
     emit
         Called with every event.
     should_stop
-        Asked after each step; True ends the comparison. A file named ``stop`` in the output
-        folder does the same.
+        Asked at each step; True ends the comparison. A file named ``stop`` in the output folder
+        does the same.
     overwrite
         Replace the report that is there.
 
     Returns
     -------
     dict or None
-        The content of ``summary.json``; None where it was stopped.
+        The content of ``summary.json``. After a wish to stop it holds what was compared until
+        then, with ``stopped`` set; None where that was nothing, and no report was written.
 
     Raises
     ------
+    KeyboardInterrupt
+        The user wishes to end at once; no report was written.
     UserError
         Something that the user can mend; nothing was trained.
     RunFailed
@@ -88,6 +91,9 @@ class _Job:
 
     def run(self, should_stop: Callable[[], bool]) -> dict[str, Any] | None:
         """Check, train, report; the last event says how it ended.
+
+        Returns the content of ``summary.json``; None where it was stopped before anything was
+        compared.
 
         Raises
         ------

@@ -50,6 +50,7 @@ def make_page(
         Colours of the classes.
     """
     parts = [
+        _stopped(summary),
         _verdict(summary),
         _compared(result, summary),
         _labels(summary, figures),
@@ -74,6 +75,18 @@ def make_page(
 
 def _section(title: str, body: str, extra: str = "") -> str:
     return f'<section class="{extra}"><h2>{title}</h2>\n{body}</section>'
+
+
+def _stopped(summary: Mapping[str, Any]) -> str:
+    """Return the line that a study which was ended early begins with."""
+    if not summary["stopped"]:
+        return ""
+    tunings = summary["fine_tunings"]
+    return (
+        f'<p class="stopped"><b>Stopped early</b>, after {tunings["done"]} of '
+        f"{_count(tunings['planned'], 'fine-tuning')}. All that follows is what there was by "
+        "then.</p>"
+    )
 
 
 def _verdict(summary: Mapping[str, Any]) -> str:

@@ -65,6 +65,8 @@ class TransferResult:
         One row a short training of the sweep: ``arm``, ``rate``, ``iou``.
     steps
         Length of each fine-tuning.
+    planned
+        How many fine-tunings the study consists of; 0 where that is not known.
     stopped
         Whether the user ended the study before all was compared.
     """
@@ -81,4 +83,10 @@ class TransferResult:
     scores: tuple[Score, ...]
     curve: tuple[CurvePoint, ...]
     pictures: tuple[Picture, ...]
+    planned: int = 0
     stopped: bool = False
+
+    @property
+    def done(self) -> int:
+        """How many fine-tunings were scored."""
+        return len({(s.arm, s.n_labels, s.seed) for s in self.scores})

@@ -82,6 +82,8 @@ def summarise(result: TransferResult) -> dict[str, Any]:
         {
             "verdict": answer.word,
             "sentence": answer.sentence,
+            "stopped": result.stopped,
+            "fine_tunings": {"done": result.done, "planned": result.planned or result.done},
             "caution": answer.caution,
             "gain": dataclasses.asdict(answer.gain),
             "gains": [_gains(scores, arm, counts) for arm in arms if arm != "scratch"],

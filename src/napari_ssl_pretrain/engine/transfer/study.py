@@ -63,14 +63,15 @@ def transfer(
     emit
         Called with events of the progress.
     should_stop
-        Asked at each step; True ends the study.
+        Asked at each step; True ends the study. What was compared until then is returned with
+        ``stopped`` set, if every arm was scored at one number of labels at least.
 
     Raises
     ------
     CheckpointError, ConfigError, DataError
         What the user can mend; nothing was trained.
     Stopped
-        ``should_stop`` said so.
+        ``should_stop`` said so before anything could be compared.
     """
     study = check(config)
     return Runner(study, emit or (lambda _: None), should_stop or (lambda: False)).run()
@@ -139,6 +140,7 @@ class Runner:
             scores=tuple(self._scores),
             curve=tuple(self._curve),
             pictures=self._pictures(),
+            planned=config.seeds * len(study.n_labels) * len(config.arms),
             stopped=stopped,
         )
 

@@ -51,6 +51,8 @@ h3 { margin: 6px 0 0; font-size: 16px; font-weight: 600; }
   vertical-align: -1px; border: 1px solid #0002; }
 ul { margin: 0; padding-left: 20px; } li { margin: 3px 0; }
 p { margin: 0 0 10px; } p:last-child { margin-bottom: 0; }
+p.stopped { margin: 18px 0; padding: 10px 16px; background: #fdf3d7;
+  border: 1px solid #e5c765; border-radius: 8px; }
 .soft { color: var(--soft); font-size: 15px; }
 footer { color: var(--soft); font-size: 14px; margin-top: 20px; }
 @media print {
