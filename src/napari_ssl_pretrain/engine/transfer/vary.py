@@ -43,26 +43,26 @@ def vary(
 def turn_and_zoom(
     images: torch.Tensor, classes: torch.Tensor, random: TorchRandom
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Turn each sample in the plane and zoom it, mirrored beyond its borders."""
-    batch, ndim = images.shape[0], images.ndim - 2
-    draws = random.uniform((batch, 4))
+    """Turn each sample in its plane and zoom it there, mirrored beyond its borders.
+
+    The planes of a volume are turned together; along z nothing changes.
+    """
+    draws = random.uniform((images.shape[0], 4))
     turned, zoomed = draws[:, 0] < SHARE, draws[:, 1] < SHARE
     angle = torch.where(turned, (2 * draws[:, 2] - 1) * math.pi, 0.0)
     zoom = torch.where(zoomed, _between(ZOOM, draws[:, 3]), 1.0)
     # the coordinates of affine_grid count from -1 to 1 on each axis, x first
-    width, height = images.shape[-1], images.shape[-2]
-    theta = torch.zeros((batch, ndim, ndim + 1), device=images.device)
-    theta[:, 0, 0] = theta[:, 1, 1] = torch.cos(angle)
-    theta[:, 0, 1] = -torch.sin(angle) * (height / width)
-    theta[:, 1, 0] = torch.sin(angle) * (width / height)
-    if ndim == 3:  # noqa: PLR2004
-        theta[:, 2, 2] = 1
-    theta /= zoom[:, None, None]
-    grid = nn.functional.affine_grid(theta, [batch, 1, *images.shape[2:]], align_corners=False)
+    height, width = images.shape[-2:]
+    cos, sin, none = torch.cos(angle), torch.sin(angle), torch.zeros_like(angle)
+    rows = [cos, -sin * (height / width), none], [sin * (width / height), cos, none]
+    theta = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1) / zoom.view(-1, 1, 1)
+    grid = nn.functional.affine_grid(theta, [len(images), 1, height, width], align_corners=False)
+    same = (~turned & ~zoomed).view(-1, *(1,) * (images.ndim - 1))
     labels = classes[:, None].to(images.dtype)
-    same = (~turned & ~zoomed).view(-1, *(1,) * (ndim + 1))
     moved, chosen = (
-        nn.functional.grid_sample(x, grid, mode, "reflection", align_corners=False)
+        nn.functional.grid_sample(
+            x.reshape(len(x), -1, height, width), grid, mode, "reflection", align_corners=False
+        ).reshape(x.shape)
         for x, mode in ((images, "bilinear"), (labels, "nearest"))
     )
     return torch.where(same, images, moved), torch.where(same, labels, chosen)[:, 0].long()
