@@ -175,7 +175,29 @@ def test_blocks_of_one_image_are_not_taken_for_images():
         for b in range(4)
         for arm, value in (("scratch", 0.5), ("pretrained", 0.55 + 0.001 * b))
     ]
-    assert stat.verdict(found).caution.startswith("One test image, in 4 blocks")
+    caution = stat.verdict(found).caution
+    assert caution.startswith("One test image, scored in 4 parts: the interval tells nothing of")
+    assert "are not independent" in caution
+
+
+@pytest.mark.parametrize(("images", "said"), [(1, True), (2, True), (3, True), (4, False)])
+def test_parts_of_few_images_are_not_called_independent(images, said):
+    found = [
+        Score(arm, 1, seed, f"{k}", f"{k} [block {b}]", value, value, value)
+        for seed in range(3)
+        for k in range(images)
+        for b in range(4)
+        for arm, value in (("scratch", 0.5), ("pretrained", 0.55 + 0.001 * (b + k)))
+    ]
+    caution = stat.verdict(found).caution
+    assert ("Parts of one image are not independent" in caution) is said
+    assert (f"scored in {4 * images} parts" in caution) is said
+
+
+def test_few_seeds_and_few_images_are_both_said():
+    caution = stat.verdict(scores_of(np.full((2, 2), 0.05))).caution
+    assert "Only 2 seeds" in caution
+    assert "Only 2 test images" in caution
 
 
 def test_what_was_not_finished_is_left_out():
@@ -203,6 +225,21 @@ def test_labels_saved_by_interpolation():
     assert two.sentence.endswith("about 4: it saves about 2 of 4 labels.")
     assert (eight.needed, eight.reached) == (None, "above")
     assert "would need more than 8" in eight.sentence
+
+
+@pytest.mark.parametrize(
+    ("needed", "said"),
+    [
+        (2.1, "it saves no labels."),
+        (2.49, "it saves no labels."),
+        (2.5, "with about 3: it saves about 1 of 3 labels."),
+        (3.4, "with about 3: it saves about 1 of 3 labels."),
+        (4.5, "with about 5: it saves about 3 of 5 labels."),
+    ],
+)
+def test_labels_saved_are_whole(needed, said):
+    saved = stat.Saved(2, 0.6, needed, "within", (2, 8))
+    assert saved.sentence.endswith(said)
 
 
 def test_labels_saved_beyond_what_was_tried():

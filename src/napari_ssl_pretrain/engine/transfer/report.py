@@ -86,6 +86,7 @@ def summarise(result: TransferResult) -> dict[str, Any]:
             "fine_tunings": {"done": result.done, "planned": result.planned or result.done},
             "caution": answer.caution,
             "gain": dataclasses.asdict(answer.gain),
+            "results": [_result(scores, arms, n) for n in [*counts, None]],
             "gains": [_gains(scores, arm, counts) for arm in arms if arm != "scratch"],
             "scores": [
                 {"arm": arm, "n_labels": n}
@@ -113,6 +114,20 @@ def summarise(result: TransferResult) -> dict[str, Any]:
         }
     )
     return summary
+
+
+def _result(scores: Sequence[Score], arms: Sequence[str], n_labels: int | None) -> dict[str, Any]:
+    """Return the mean scores of each arm and the gain in IoU; of None over all numbers of labels."""
+    counts = stat.counts_of(scores) if n_labels is None else [n_labels]
+    means = {
+        arm: {
+            metric: float(np.mean([stat.mean_score(scores, arm, n, metric) for n in counts]))
+            for metric in METRICS
+        }
+        for arm in arms
+    }
+    gain = dataclasses.asdict(stat.paired_gain(scores, n_labels)) | {"metric": "iou"}
+    return {"n_labels": "all" if n_labels is None else n_labels, "arms": means, "gain": gain}
 
 
 def _gains(scores: Sequence[Score], arm: str, counts: list[int]) -> dict[str, Any]:

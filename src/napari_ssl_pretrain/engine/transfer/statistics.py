@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
 FEW = 3
-"""Fewer seeds, or test units, than this ask for a caution."""
+"""Fewer seeds, or test images, than this ask for a caution."""
+
+FEW_IMAGES = 4
+"""Fewer test images than this are scored in parts, which are not independent."""
 
 Word = Literal["helps", "no difference", "hurts"]
 
@@ -110,17 +113,12 @@ class Saved:
                 if self.tried[1] > self.n_labels
                 else f"{with_them} scratch would need more than {self.tried[1]} for that score."
             )
-        if self.needed is None or self.needed <= self.n_labels:
+        if self.needed is None or self.needed < self.n_labels + 0.5:
             return f"{with_them} it saves no labels."
-        digits = 0 if round(self.needed) > self.n_labels else 1
-        needed, saved = (f"{n:.{digits}f}" for n in (self.needed, self.needed - self.n_labels))
-        if digits == 0:
-            saved = str(round(self.needed) - self.n_labels)
-        if saved == "0.0":
-            return f"{with_them} it saves no labels."
+        needed = math.floor(self.needed + 0.5)  # at least one more than there are
         return (
             f"{with_them} it scores what scratch reaches with about {needed}: "
-            f"it saves about {saved} of {needed} labels."
+            f"it saves about {needed - self.n_labels} of {needed} labels."
         )
 
 
@@ -278,20 +276,27 @@ def _caution(gain: Interval) -> str:
     """Say what so few seeds or units leave open."""
     if gain.seeds == 1 and gain.images == 1:
         return "One seed and one test image: the difference may be chance whatever the interval."
-    if gain.seeds == 1 and gain.images > 1:
+    return " ".join(filter(None, (_caution_of_seeds(gain), _caution_of_images(gain))))
+
+
+def _caution_of_seeds(gain: Interval) -> str:
+    if gain.seeds == 1:
         return (
-            "One seed: the interval tells of other test images, not of another choice of "
-            "labelled images or of chance in training."
+            "One seed: the interval tells nothing of another choice of labelled images or of "
+            "chance in training."
         )
+    return f"Only {gain.seeds} seeds: the interval is rough." * (gain.seeds < FEW)
+
+
+def _caution_of_images(gain: Interval) -> str:
+    parts = f", scored in {gain.units} parts" * (gain.units > gain.images)
+    alike = " Parts of one image are not independent: the interval may be too narrow." * bool(parts)
     if gain.images == 1:
-        blocks = f", in {gain.units} blocks" * (gain.units > 1)
-        return (
-            f"One test image{blocks}: the interval tells of chance in training and of the choice "
-            "of labelled images, not of other test images."
-        )
-    if gain.seeds < FEW or gain.images < FEW:
-        few = _count(gain.seeds, "seed") if gain.seeds < FEW else _count(gain.images, "test image")
-        return f"Only {few}: the interval is rough."
+        return f"One test image{parts}: the interval tells nothing of other test images.{alike}"
+    if gain.images < FEW:
+        return f"Only {gain.images} test images{parts}: the interval is rough.{alike}"
+    if gain.images < FEW_IMAGES and parts:
+        return f"Only {gain.images} test images{parts}.{alike}"
     return ""
 
 
