@@ -122,6 +122,36 @@ def test_numbers_are_those_of_the_statistics(tmp_path):
     assert summary["labels_saved"][0]["n_labels"] == 2
 
 
+def test_results_are_easy_to_check(tmp_path):
+    result = make()
+    rep.write_report(result, tmp_path)
+    summary = strict(tmp_path / "summary.json")
+    assert [row["n_labels"] for row in summary["results"]] == [2, 5, "all"]
+    for row in summary["results"]:
+        assert set(row["arms"]) == set(ARMS)
+        for arm, means in row["arms"].items():
+            mine = [s for s in result.scores if s.arm == arm]
+            mine = [s for s in mine if row["n_labels"] in {"all", s.n_labels}]
+            for metric in ("iou", "dice", "boundary_f"):
+                mean = np.mean([getattr(s, metric) for s in mine])
+                assert means[metric] == pytest.approx(mean)
+        gain = row["gain"]
+        assert gain["low"] <= gain["mean"] <= gain["high"]
+        assert (gain["seeds"], gain["units"], gain["images"]) == (2, 3, 3)
+        difference = row["arms"]["pretrained"]["iou"] - row["arms"]["scratch"]["iou"]
+        assert gain["mean"] == pytest.approx(difference)
+    assert summary["results"][-1]["gain"] == summary["gain"]
+
+
+@pytest.mark.parametrize("arms", [ARMS, ARMS[:2]])
+def test_how_the_rates_were_chosen_is_said(tmp_path, arms):
+    rep.write_report(make(arms=arms), tmp_path)
+    text = " ".join(Page((tmp_path / "report.html").read_text()).text.split())
+    assert "To save time this was done once: in trainings of 30 % of the length" in text
+    assert "with the most labels, in the first repetition" in text
+    assert ("it takes the rate of the pretrained network" in text) is ("frozen" in arms)
+
+
 def test_the_page_asks_nothing_of_the_network(tmp_path):
     rep.write_report(make(), tmp_path)
     text = (tmp_path / "report.html").read_text()

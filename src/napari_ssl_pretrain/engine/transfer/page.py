@@ -13,7 +13,7 @@ from napari_ssl_pretrain.engine.transfer.charts import DPI, NAMES
 from napari_ssl_pretrain.engine.transfer.scores import TOLERANCE
 from napari_ssl_pretrain.engine.transfer.statistics import points
 from napari_ssl_pretrain.engine.transfer.style import CSS
-from napari_ssl_pretrain.spec.transfer import SWEEP_SHARE
+from napari_ssl_pretrain.spec.transfer import RATES, SWEEP_SHARE, SWEPT_ARMS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -292,9 +292,9 @@ def _rates(summary: Mapping[str, Any]) -> str:
     text = (
         '<p class="soft">Scratch and pretrained were offered the same learning rates; each takes '
         "the one that did best on its validation part (bold). To save time this was done once: "
-        f"in trainings of {100 * SWEEP_SHARE:.0f} % of the length, with the most labels, in the first "
-        "repetition. A choice for each number of labels and repetition would cost more than the "
-        "fine-tunings themselves."
+        f"in trainings of {100 * SWEEP_SHARE:.0f} % of the length, with the most labels, in the "
+        "first repetition. A choice for each number of labels and repetition would take as long "
+        f"as {len(SWEPT_ARMS) * len(RATES) * SWEEP_SHARE:.1f} more fine-tunings each time."
         + " For the same reason the frozen encoder has no choice of its own: it takes the rate of "
         "the pretrained network." * ("frozen" in summary["learning_rates"]) + "</p>"
     )

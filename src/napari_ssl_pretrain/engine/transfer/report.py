@@ -117,7 +117,7 @@ def summarise(result: TransferResult) -> dict[str, Any]:
 
 
 def _result(scores: Sequence[Score], arms: Sequence[str], n_labels: int | None) -> dict[str, Any]:
-    """Return the mean scores of each arm and the gain in IoU; of None over all numbers of labels."""
+    """Return the mean scores of each arm and the gain in IoU; for None, over all label counts."""
     counts = stat.counts_of(scores) if n_labels is None else [n_labels]
     means = {
         arm: {
@@ -126,7 +126,7 @@ def _result(scores: Sequence[Score], arms: Sequence[str], n_labels: int | None) 
         }
         for arm in arms
     }
-    gain = dataclasses.asdict(stat.paired_gain(scores, n_labels)) | {"metric": "iou"}
+    gain = dataclasses.asdict(stat.paired_gain(scores, n_labels))
     return {"n_labels": "all" if n_labels is None else n_labels, "arms": means, "gain": gain}
 
 
