@@ -86,7 +86,7 @@ def features(
     checkpoint = Path(checkpoint)
     model, state = load_network(checkpoint)
     config = config_of(state, checkpoint)
-    where = find_device(device)
+    where = find_device(device, "--device")
     paths = [str(p) for p in ([input] if isinstance(input, str | Path) else input)]
     images = open_inputs(paths, config, state, checkpoint, say)
     places = [_whole_point(point, image) for image in images] if point is not None else []

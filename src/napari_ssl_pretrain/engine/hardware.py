@@ -27,8 +27,15 @@ def available_devices() -> list[str]:
     return [*found, "cpu"]
 
 
-def find_device(asked: str) -> str:
+def find_device(asked: str, field: str = "compute.device") -> str:
     """Return the device to use.
+
+    Parameters
+    ----------
+    asked
+        Its name, or ``auto``.
+    field
+        What the user calls the setting, for errors.
 
     Raises
     ------
@@ -41,7 +48,7 @@ def find_device(asked: str) -> str:
     wanted = "cuda:0" if asked == "cuda" else asked
     if wanted not in devices:
         raise ConfigError(
-            "compute.device",
+            field,
             "is not on this machine",
             value=asked,
             remedy=f"Available: {', '.join(devices)}; auto takes the best.",

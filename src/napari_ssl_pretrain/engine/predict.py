@@ -72,7 +72,7 @@ def predict(
     say = emit or (lambda _: None)
     model, state = load_network(Path(checkpoint))
     config = config_of(state, Path(checkpoint))
-    where = find_device(device)
+    where = find_device(device, "--device")
     paths = [str(p) for p in ([input] if isinstance(input, str | Path) else input)]
     images = open_inputs(paths, config, state, Path(checkpoint), say)
     output = output_folder(Path(output), images)

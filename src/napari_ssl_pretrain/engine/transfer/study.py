@@ -95,7 +95,7 @@ class Runner:
     ) -> None:
         self.study, self._say, self._should_stop = study, say, should_stop
         config, data = study.config, study.pretraining.data
-        device = find_device(config.device)
+        device = find_device(config.device, "device")
         precision = config.precision
         if precision == "auto":
             precision = "bf16" if has_fast_bf16(device) else "fp32"
