@@ -89,8 +89,10 @@ OPTIONS = {
     "endless": (words("--minutes", "inf"), "--minutes: inf: must be a finite number"),
     "unknown arm": (words("--arms", "scratch,best"), "--arms: best: must be 'scratch'"),
     "one arm": (words("--arms", "pretrained"), "must hold scratch and pretrained"),
-    "device": (words("--device", "cuda:63"), "cuda:63: is not on this machine"),
-    "device of words": (words("--device", "gpu"), "gpu: "),
+    "axes": (words("--axes", "YQ"), "--axes: YQ: must name Y and X once each"),
+    "axes of other images": (words("--axes", "TYX"), "--axes: TYX: im0.png: names 3 axes"),
+    "device": (words("--device", "cuda:63"), "--device: cuda:63: is not on this machine"),
+    "device of words": (words("--device", "gpu"), "--device: gpu: "),
     "no labels": (words(folders=["--images", "x"]), "--labels: is required"),
     "test images alone": (
         words(folders=[*FOLDERS[:4], "--test_images", "tx"]),
@@ -126,6 +128,15 @@ def test_a_wrong_option_is_named_and_nothing_is_left(place, say, everything, cas
     before = everything(place)
     said = say(*line)
     assert (said.code, fragment in said.error) == (2, True), said.error
+    assert everything(place) == before
+
+
+@pytest.mark.parametrize("command", ["features", "predict"])
+def test_a_wrong_device_is_named_by_its_option(place, say, everything, command):
+    before = everything(place)
+    line = [command, "--checkpoint", "best.pth", "--input", "x", "--output", "o"]
+    said = say(*line, "--device", "cuda:63")
+    assert (said.code, "error: --device: cuda:63: is not" in said.error) == (2, True), said.error
     assert everything(place) == before
 
 

@@ -258,6 +258,9 @@ def _fill_transfer(p: Parser) -> None:
         metavar="2,5,10",
         help="how many labelled images to learn from; default: 2,5,10",
     )
+    p.add_argument(
+        "--axes", help="axes as stored in the images, such as YXC; default: as in the pretraining"
+    )
     p.add_argument("--seeds", metavar="3", help="repetitions, each on other images; default: 3")
     p.add_argument("--minutes", metavar="M", help="minutes of each fine-tuning; default: 3")
     p.add_argument(

@@ -75,12 +75,13 @@ class LabelledSet:
     field: tuple[str, str] = ("--images", "--labels")
 
 
-def open_labelled(
+def open_labelled(  # noqa: PLR0913 - one name for each thing that a user says
     images: str,
     labels: str,
     *,
     field: tuple[str, str] = ("--images", "--labels"),
     axes: str = "auto",
+    strict: bool = True,
     ndim: Literal["auto", 2, 3] = "auto",
     channels: Literal["all"] | Sequence[int] = "all",
 ) -> LabelledSet:
@@ -93,7 +94,9 @@ def open_labelled(
     field
         What the user calls the two, for errors.
     axes
-        Axes of the images as stored, or ``auto``.
+        Axes of the images as stored, or ``auto``. Label images have the same without channels.
+    strict
+        Whether images that cannot have these axes are left out, or read as their files say.
     ndim
         2 to loop over planes, 3 for volumes, ``auto`` to follow the first image.
     channels
@@ -102,7 +105,7 @@ def open_labelled(
     Raises
     ------
     ConfigError
-        A folder is missing or empty, or both are the same.
+        A folder is missing or empty, both are the same, or no image has the axes given.
     DataError
         No image has a label image, none can be used, or one has another shape than its labels.
     """
@@ -121,7 +124,7 @@ def open_labelled(
     skipped += [
         f"{p.name}: is a label image without an image" for p in others.values() if p not in used
     ]
-    reader = _Reader(field, axes, ndim, channels)
+    reader = _Reader(field, (axes, strict), ndim, channels)
     pairs = [reader.pair(name, found[name], path) for name, path in matched.items()]
     kept = reader.fitting([pair for pair in pairs if pair is not None], images)
     return LabelledSet(
@@ -202,12 +205,13 @@ class _Reader:
     def __init__(
         self,
         field: tuple[str, str],
-        axes: str,
+        axes: tuple[str, bool],
         ndim: Literal["auto"] | int,
         channels: Literal["all"] | Sequence[int],
     ) -> None:
         self.field = field
-        self.axes = axes
+        self.axes, self.strict = axes[0].upper() if axes[0] != "auto" else "auto", axes[1]
+        self._misnamed: ConfigError | None = None
         self.ndim = ndim
         self.channels = None if channels == "all" else tuple(channels)
         self.skipped: list[str] = []
@@ -221,9 +225,13 @@ class _Reader:
             The label image cannot be read, or has another shape.
         """
         try:
-            found = read_header(path, self.axes)
-        except (DataError, ConfigError) as error:
+            found = self._header(path)
+        except DataError as error:
             self.skipped.append(f"{path.name}: {error.rule}")
+            return None
+        except ConfigError as error:
+            self._misnamed = self._misnamed or error
+            self.skipped.append(error.rule)  # begins with the name
             return None
         if self.ndim == "auto":
             self.ndim = _VOLUME if found.info.is_volume else 2
@@ -233,7 +241,26 @@ class _Reader:
             self.skipped.append(f"{path.name}: {reason}")
             return None
         image = found.image(dims, self.channels).renamed(name)
-        return LabelledImage(name, image, _open_label(label, image))
+        given = self.axes == found.info.axes
+        return LabelledImage(name, image, _open_label(label, image, given=given))
+
+    def _header(self, path: Path) -> Found:
+        """Read the header of an image.
+
+        Raises
+        ------
+        ConfigError
+            It does not have the axes given, and has to.
+        """
+        try:
+            return read_header(path, self.axes)
+        except ConfigError:
+            if self.strict:
+                raise
+        found = read_header(path)
+        note = f"cannot have the axes {self.axes} of the pretraining and is read as"
+        notes = (found.info.note, f"{note} {found.info.axes}")
+        return replace(found, info=replace(found.info, note="; ".join(filter(None, notes))))
 
     def _misfit(self, info: ImageInfo, ndim: int) -> str:
         if ndim == _VOLUME and not info.is_volume:
@@ -247,9 +274,14 @@ class _Reader:
 
         Raises
         ------
+        ConfigError
+            No pair is left, since none has the axes given.
         DataError
             No pair is left.
         """
+        if not pairs and self._misnamed:
+            error = self._misnamed
+            raise ConfigError("--axes", error.rule, value=error.value, remedy=error.remedy)
         if not pairs:
             raise DataError(
                 self.field[0],
@@ -267,7 +299,20 @@ class _Reader:
         return [pair for pair in pairs if pair.image.in_channels == common]
 
 
-def _open_label(path: Path, image: Image) -> Image:
+def _label_header(path: Path, image: Image, *, given: bool) -> Found:
+    """Read the header of a label image; axes given for its image hold for it, but for channels."""
+    if given:
+        wanted = _wanted(image.info)
+        try:
+            found = read_header(path, "".join(wanted))
+        except ConfigError:
+            return read_header(path)
+        if found.info.shape == tuple(wanted.values()):
+            return found
+    return read_header(path)
+
+
+def _open_label(path: Path, image: Image, *, given: bool) -> Image:
     """Open a label image so that its frames and pixels are those of its image.
 
     Raises
@@ -275,7 +320,7 @@ def _open_label(path: Path, image: Image) -> Image:
     DataError
         It cannot be read, or has another shape.
     """
-    found = read_header(path)
+    found = _label_header(path, image, given=given)
     axes = _label_axes(found, image)
     if axes is None:
         wanted = " x ".join(str(n) for n in _wanted(image.info).values())
@@ -323,7 +368,8 @@ def _notes(pairs: list[LabelledImage]) -> tuple[str, ...]:
     told: dict[str, list[str]] = {}
     for info in (i.info for pair in pairs for i in (pair.image, pair.label)):
         for note in filter(None, info.note.split("; ")):
-            told.setdefault(note, []).append(info.path.name)
+            said = note.replace("set data.axes", "set --axes")
+            told.setdefault(said, []).append(info.path.name)
     return tuple(f"{listed(names)}: {note}" for note, names in told.items())
 
 

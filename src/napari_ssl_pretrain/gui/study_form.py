@@ -25,7 +25,7 @@ SECTIONS = {
     "Labelled images": ("images", "labels", "test_images", "test_labels"),
     "Comparison": ("n_labels", "seeds", "minutes", "output"),
 }
-RARE = ("arms", "device", "precision", "seed")
+RARE = ("arms", "axes", "device", "precision", "seed")
 LABELS = {
     "images": "Images",
     "test_images": "Test images",
@@ -44,6 +44,7 @@ SPECIAL: dict[str, Callable[[], Editor]] = {
     "test_labels": lambda: PathsEditor("folder", empty=None),
     "output": lambda: PathsEditor("folder", empty=""),
     "minutes": lambda: TextEditor(empty=TransferConfig.model_fields["minutes"].default),
+    "axes": lambda: TextEditor(empty="auto", as_text=True),
     "device": lambda: ChoiceEditor(["auto", "cpu", "cuda", "mps"]),
 }
 NEEDED = ("checkpoint", "images", "labels", "output")

@@ -20,6 +20,22 @@ Size = Literal["tiny", "small", "base", "large"]
 LossName = Literal["l1", "mse", "charbonnier"]
 
 
+def known_axes(value: str) -> str:
+    """Return axes in capitals, or ``auto``.
+
+    Raises
+    ------
+    ValueError
+        They are no image's.
+    """
+    if value == "auto":
+        return value
+    axes = value.upper()
+    if not set("YX") <= set(axes) <= set("TCZYXS") or len(set(axes)) != len(axes):
+        raise ValueError("must name Y and X once each, beside them T, C, Z or S as stored")
+    return axes
+
+
 def _listed(value: Any) -> Any:
     """Take one path, or one number, for a list of one."""
     if isinstance(value, str | Path):
@@ -88,16 +104,7 @@ class DataConfig(Frozen):
     @field_validator("axes")
     @classmethod
     def _known_axes(cls, value: str) -> str:
-        if value == "auto":
-            return value
-        axes = value.upper()
-        if (
-            not set(axes) <= set("TCZYXS")
-            or len(set(axes)) != len(axes)
-            or not set("YX") <= set(axes)
-        ):
-            raise ValueError("must name Y and X once each, beside them T, C, Z or S as stored")
-        return axes
+        return known_axes(value)
 
 
 class PretextConfig(Frozen):

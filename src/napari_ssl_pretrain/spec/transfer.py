@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from napari_ssl_pretrain.pretext.base import Frozen
-from napari_ssl_pretrain.spec.config import Precision  # noqa: TC001 - pydantic reads it
+from napari_ssl_pretrain.spec.config import Precision, known_axes
 from napari_ssl_pretrain.spec.config_errors import first_error
 
 Arm = Literal["scratch", "pretrained", "frozen"]
@@ -53,6 +53,9 @@ class TransferConfig(Frozen):
         Repetitions, each with its own subset, start and order of the data.
     minutes
         Length of each fine-tuning; turned into steps once, the same for every arm.
+    axes
+        Axes as stored in the images. ``auto`` takes those that the pretraining was given, and
+        the file's own where these do not fit.
     arms
         What is compared: ``scratch``, ``pretrained`` (all of it is tuned) and ``frozen`` (its
         encoder stays as it is).
@@ -72,6 +75,9 @@ class TransferConfig(Frozen):
     minutes: float = Field(
         3.0, gt=0, le=100_000, allow_inf_nan=False, description="Minutes of each fine-tuning."
     )
+    axes: str = Field(
+        "auto", description="Axes as stored in the images, such as YXC; auto takes the model's."
+    )
     output: str = Field("transfer", description="Folder of the report.")
     arms: Arms = Field(ARMS, description="What is compared.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps.")
@@ -88,6 +94,11 @@ class TransferConfig(Frozen):
     @classmethod
     def _ascending(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(sorted(set(value)))
+
+    @field_validator("axes")
+    @classmethod
+    def _known_axes(cls, value: str) -> str:
+        return known_axes(value)
 
     @field_validator("arms")
     @classmethod

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from run_samples import config, last_state, pretrain, run_of, smooth
 
+from napari_ssl_pretrain.engine import checkpoint
 from napari_ssl_pretrain.engine.transfer import study as st
 from napari_ssl_pretrain.engine.transfer.checks import check
 from napari_ssl_pretrain.errors import CheckpointError
@@ -123,6 +124,21 @@ def test_a_stop_keeps_what_was_compared(place):
 def test_a_stop_before_anything_is_compared_says_so(place):
     with pytest.raises(st.Stopped):
         st.transfer(asked(place), should_stop=lambda: True)
+
+
+@pytest.mark.parametrize(
+    ("pretraining", "given", "expected"),
+    [("auto", "auto", "YX"), ("XY", "auto", "XY"), ("XY", "YX", "YX"), ("TYX", "auto", "YX")],
+)
+def test_axes_are_those_of_the_pretraining(place, tmp_path, pretraining, given, expected):
+    state = checkpoint.load(place[1])
+    state["config"]["data"]["axes"] = pretraining
+    checkpoint.save(state, tmp_path / "c.pth")
+    found = check(asked(place, checkpoint=str(tmp_path / "c.pth"), axes=given))
+    read = {
+        i.info.axes for p in (*found.learn.images, *found.test.images) for i in (p.image, p.label)
+    }
+    assert read == {expected}
 
 
 def test_channels_of_the_checkpoint_must_fit(place, tmp_path):

@@ -55,7 +55,15 @@ def check(config: TransferConfig) -> Study:
     data = pretraining.data
 
     def opened(images: str, labels: str, field: tuple[str, str]) -> LabelledSet:
-        return open_labelled(images, labels, field=field, ndim=data.ndim, channels=data.channels)
+        return open_labelled(
+            images,
+            labels,
+            field=field,
+            axes=data.axes if config.axes == "auto" else config.axes,
+            strict=config.axes != "auto",
+            ndim=data.ndim,
+            channels=data.channels,
+        )
 
     learn = opened(config.images, config.labels, ("--images", "--labels"))
     notes: list[str] = []
@@ -75,7 +83,8 @@ def check(config: TransferConfig) -> Study:
                 path,
                 f"was trained on {state['in_channels']} channels, "
                 f"{found.field[0]} have {found.in_channels}",
-                remedy="Use a model pretrained on images like these.",
+                remedy="Use a model pretrained on images like these, or say by --axes how they "
+                "are stored.",
             )
     scheme = find_scheme(sets)
     counts, lowered = usable_counts(config.n_labels, len(learn.images))
