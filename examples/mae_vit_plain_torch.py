@@ -6,6 +6,9 @@
     residual = network(images)            # B C *spatial, everything visible
     residual = network(images, hidden)    # with hidden tokens: B *grid, as many in each sample
 
+As in pretraining, ``images`` are normalised and then each less its centre and divided by its
+spread, as ``output`` in the card says: residuals are multiplied by that spread.
+
 He et al., "Masked autoencoders are scalable vision learners" (2022), arXiv:2111.06377.
 """
 

@@ -19,6 +19,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+LEAST_SPREAD = 0.1
+"""Least deviation of a patch, as ``output.meaning`` in the card says."""
+
 
 def main(file: str, image_file: str | None = None) -> None:
     """Rebuild the network, show it an image, and add up what it returns."""
@@ -54,17 +57,36 @@ def find(path: str) -> Any:
 
 
 def restore(network: torch.nn.Module, card: dict[str, Any], image: np.ndarray) -> np.ndarray:
-    """Return the network's image of ``C *spatial``, in the units of the image."""
+    """Return the network's image of ``C *spatial``, in the units of the image.
+
+    A network that was trained with ``pretext.normalize_target`` returns no image: its numbers
+    are returned as they are.
+    """
     axes = tuple(range(1, image.ndim))
     offset, scale = statistics(card["normalization"], image, axes)
     seen = torch.from_numpy(((image - offset) / scale).astype(np.float32))[None]
-    channels = seen
+    centre, spread = torch.zeros(1), torch.ones(1)
+    standardized = card["checkpoint"]["config"]["pretext"]["normalize_target"]
+    if card["task"] == "masking" and not standardized:
+        centre, spread = brightness(seen)
+    channels = (seen - centre) / spread
     if any(channel.startswith("hidden") for channel in card["input"]["channels"]):
-        channels = torch.cat([seen, torch.zeros_like(seen[:, :1])], dim=1)  # nothing is hidden
+        channels = torch.cat([channels, torch.zeros_like(seen[:, :1])], dim=1)  # nothing is hidden
     with torch.no_grad():
         residual = network(channels)
-    restored: np.ndarray = (seen + residual)[0].numpy() * scale + offset
+    if standardized and card["task"] == "masking":
+        tokens: np.ndarray = residual[0].numpy()
+        return tokens
+    restored: np.ndarray = (seen + residual * spread)[0].numpy() * scale + offset
     return restored
+
+
+def brightness(seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return centre and spread of each channel, as in pretraining, where nothing is hidden."""
+    axes = tuple(range(2, seen.ndim))
+    centre = seen.mean(axes, keepdim=True)
+    spread = ((seen - centre).square().mean(axes, keepdim=True) + LEAST_SPREAD**2).sqrt()
+    return centre, spread
 
 
 def statistics(

@@ -22,6 +22,8 @@ from napari_ssl_pretrain.engine.backbones import BackboneSpec, backbone_spec, bu
 from napari_ssl_pretrain.engine.export import FORMATS, export
 from napari_ssl_pretrain.engine.predict import predict
 from napari_ssl_pretrain.errors import CheckpointError, ConfigError
+from napari_ssl_pretrain.pretext.base import Intensity
+from napari_ssl_pretrain.pretext.masking import Masking
 from napari_ssl_pretrain.spec.backbones import BACKBONES
 from napari_ssl_pretrain.spec.card import without_folders
 from napari_ssl_pretrain.spec.config import PretrainConfig
@@ -153,6 +155,29 @@ def test_the_plain_torch_autoencoder_hides_as_ours_does(tmp_path, monkeypatch):
     torch.testing.assert_close(
         plain.encode(images), ours.encode(images, everything), rtol=0, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case[1] == "masking"])
+def test_the_example_restores_as_in_pretraining(tmp_path, monkeypatch, case):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    example = import_module("use_safetensors_without_this_package")
+    make(tmp_path / "a.pth", *case)
+    done = export(tmp_path / "a.pth", "safetensors", tmp_path / "model")
+    card = json.loads(done.card_file.read_text())
+    network = example.build(card["architecture"])
+    network.load_state_dict(safetensors.torch.load_file(done.weights))
+    image = np.random.default_rng(0).normal(1000, 100, (2, *SIDES[case[2]])).astype(np.float32)
+    axes = tuple(range(1, image.ndim))
+    mean, std = (torch.from_numpy(f(image, axes)[None]) for f in (np.mean, np.std))
+    intensity = Intensity(mean, std, mean[:, 0], mean[:, 0])
+    task = Masking(token_size=(4,) * case[2])
+    hidden = torch.zeros(1, *(n // 4 for n in SIDES[case[2]]), dtype=torch.bool)
+    batch = task.hide(torch.from_numpy(image)[None], intensity, hidden)
+    ours = load_backbone(tmp_path / "a.pth").eval()
+    with torch.no_grad():
+        wanted = intensity.denormalize(batch.restored(lambda seen, _: ours(seen)))
+    got = torch.from_numpy(example.restore(network.eval(), card, image))
+    torch.testing.assert_close(got, wanted[0], rtol=1e-4, atol=0.05, check_dtype=False)
 
 
 def test_the_card_says_how_to_use_it(tmp_path):
