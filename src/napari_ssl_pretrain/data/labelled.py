@@ -94,9 +94,9 @@ def open_labelled(  # noqa: PLR0913 - one name for each thing that a user says
     field
         What the user calls the two, for errors.
     axes
-        Axes of the images as stored, or ``auto``. Label images have the same without channels.
+        Axes of the images as stored, or ``auto``; labels have the same without channels.
     strict
-        Whether images that cannot have these axes are left out, or read as their files say.
+        Leave images out that cannot have these axes, or read them as their files say.
     ndim
         2 to loop over planes, 3 for volumes, ``auto`` to follow the first image.
     channels
@@ -120,10 +120,8 @@ def open_labelled(  # noqa: PLR0913 - one name for each thing that a user says
     ]
     if not matched:
         _refuse_unmatched(field[1], labels, found, others)
-    used = set(matched.values())
-    skipped += [
-        f"{p.name}: is a label image without an image" for p in others.values() if p not in used
-    ]
+    spare = [path for path in others.values() if path not in matched.values()]
+    skipped += [f"{path.name}: is a label image without an image" for path in spare]
     reader = _Reader(field, (axes, strict), ndim, channels)
     pairs = [reader.pair(name, found[name], path) for name, path in matched.items()]
     kept = reader.fitting([pair for pair in pairs if pair is not None], images)
