@@ -37,7 +37,7 @@ def pretrain(name: str, folder: Path, more: list[str], task: str, args: argparse
     config = {
         "name": job,
         "result_dir": str(args.out),
-        "data": {"train": [str(folder / "train" / "x"), *more]},
+        "data": {"train": [str(folder / "train" / "x"), *more], "test": str(folder / "test" / "x")},
         "pretext": {"task": task},
         "training": {"max_minutes": args.pretrain_minutes},
     }
