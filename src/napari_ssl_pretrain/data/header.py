@@ -17,6 +17,10 @@ LARGEST_RATIO = 1100
 """No more bytes than this come out of one byte of deflate, LZW, PackBits or JPEG."""
 
 
+LARGEST_PIECE = 1 << 32
+"""Bytes of the largest piece that may have to be decoded whole: a chunk, a tile, a PNG."""
+
+
 class RefusedError(ValueError):
     """A file is refused; the text is the rule that it breaks.
 
@@ -91,6 +95,21 @@ def check_shape(shape: tuple[int, ...]) -> None:
     """
     if min(shape, default=0) < 1:
         raise RefusedError(f"has no pixels (shape {' x '.join(map(str, shape))})", "Remove it.")
+
+
+def check_piece(size: int, what: str) -> None:
+    """Refuse an image of which too much has to be decoded at once.
+
+    Raises
+    ------
+    RefusedError
+        It is more than :data:`LARGEST_PIECE`.
+    """
+    if size > LARGEST_PIECE:
+        raise RefusedError(
+            f"{what} of {size} bytes, which would have to be decoded at once",
+            "Export it in tiles or chunks of a few MB.",
+        )
 
 
 def refuse_truncated(needed: int, held: int) -> NoReturn:

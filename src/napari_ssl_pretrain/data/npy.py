@@ -65,6 +65,7 @@ def read_header(path: Path) -> Header:
         shape, _, dtype = read(file)
         start = file.tell()
     check_dtype(dtype)
+    shape = tuple(int(n) for n in shape)
     check_shape(shape)
     needed = start + math.prod(shape) * dtype.itemsize
     if needed > held:

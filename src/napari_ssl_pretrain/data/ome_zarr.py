@@ -2,29 +2,68 @@
 
 from __future__ import annotations
 
+import math
 import os
+import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
+from zarr.storage import LocalStore
 
 from napari_ssl_pretrain.data.header import (
     UNKNOWN,
     Header,
     RefusedError,
     check_dtype,
+    check_piece,
     check_shape,
 )
 from napari_ssl_pretrain.data.units import one_unit, unit_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from napari_ssl_pretrain.data.images import Index
 
 _METADATA = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
+_LARGEST_TEXT = 1 << 26
+"""Bytes of the largest metadata file."""
+_RATIO = 200_000
+"""No more bytes of an image than this stand for one byte stored."""
+_MANY, _TINY = 1_000_000, 64
 _BY_TYPE = {"time": "T", "channel": "C"}
+
+
+class _Files(LocalStore):
+    """Files below a folder; pipes, devices and files far too large are not even opened.
+
+    Attributes
+    ----------
+    largest
+        Bytes that a file may have.
+    """
+
+    largest = _LARGEST_TEXT
+
+    async def get(self, key: str, *args: Any, **options: Any) -> Any:
+        """Return what a file holds; None where there is none.
+
+        Raises
+        ------
+        ValueError
+            It is no regular file, or too large.
+        """
+        try:
+            found = os.stat(self.root / key)  # noqa: PTH116 - Path.stat() is slower, and this is each chunk
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+            raise ValueError(f"{key} is no regular file")
+        if stat.S_ISREG(found.st_mode) and found.st_size > self.largest:
+            raise ValueError(f"{key} is larger than its pixels can be")
+        return await super().get(key, *args, **options)
 
 
 class ZarrPixels:
@@ -57,7 +96,8 @@ def read_header(path: Path) -> Header:
     RefusedError
         It is a plate, holds no image, or no pixels are stored.
     """
-    node: Any = zarr.open(path, mode="r")
+    store = _Files(path, read_only=True)
+    node: Any = zarr.open(store, mode="r")
     notes: list[str] = []
     described: dict[str, Any] = {}
     array = node
@@ -70,13 +110,53 @@ def read_header(path: Path) -> Header:
         raise RefusedError(
             f"names the axes {letters} for an array of {array.ndim} axes", "Correct its metadata."
         )
-    folder = path / array.path
-    if not any(set(files) - _METADATA for _, _, files in os.walk(folder)):
-        raise RefusedError("has metadata but no pixels stored", "Copy or export it again.")
+    store.largest = max(_LARGEST_TEXT, 2 * _check_size(array))
+    _check_stored(path / array.path, array.nbytes)
     sizes, unit = one_unit(described.get("sizes", {}), described.get("units", {}))
     dtype = np.dtype(array.dtype).newbyteorder("=")
     shape = tuple(int(n) for n in array.shape)
     return Header(letters, shape, dtype, ZarrPixels(array), sizes, unit, tuple(notes))
+
+
+def _check_size(array: Any) -> int:
+    """Return the bytes of the largest file that an array may have.
+
+    Raises
+    ------
+    RefusedError
+        Its chunks are too large to be decoded, or so small that reading would never end.
+    """
+    size = math.prod(array.chunks)
+    check_piece(size * array.dtype.itemsize, "has chunks")
+    number = math.prod(-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True))
+    if number > _MANY and size < _TINY:
+        raise RefusedError(
+            f"has {number} chunks of {' x '.join(map(str, array.chunks))} pixels",
+            "Export it in larger chunks.",
+        )
+    return int(math.prod(array.shards or array.chunks) * array.dtype.itemsize)
+
+
+def _check_stored(folder: Path, claimed: int) -> None:
+    """Refuse an array of which nothing is stored, or next to nothing of what it claims.
+
+    Raises
+    ------
+    RefusedError
+        It is one.
+    """
+    held = 0
+    for root, _, files in os.walk(folder):
+        for name in set(files) - _METADATA:
+            held += max(1, (Path(root) / name).stat().st_size)
+            if claimed <= held * _RATIO:  # a whole image says so by its first chunk
+                return
+    if not held:
+        raise RefusedError("has metadata but no pixels stored", "Copy or export it again.")
+    raise RefusedError(
+        f"says that it holds {claimed} bytes of pixels, more than {held} bytes stored can",
+        "Copy or export it again.",
+    )
 
 
 def _level_0(group: Any, path: Path, notes: list[str]) -> tuple[Any, dict[str, Any]]:

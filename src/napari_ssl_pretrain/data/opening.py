@@ -85,6 +85,8 @@ def kind_of(path: Path) -> tuple[str, str]:
         if is_zarr(path):
             return "zarr", ""
         raise RefusedError("is a folder, not an image", "Name an image, or an OME-Zarr folder.")
+    if not path.is_file():  # a pipe or a device could be read without end
+        raise RefusedError("is no regular file", "Copy the image itself there.")
     with path.open("rb") as file:
         head = file.read(16)
     if not head:

@@ -15,6 +15,7 @@ from napari_ssl_pretrain.data.header import (
     LARGEST_RATIO,
     Header,
     RefusedError,
+    check_piece,
     check_shape,
     refuse_truncated,
 )
@@ -101,11 +102,14 @@ def read_header(path: Path) -> Header:
         size = _png_size(file, length) if png else _jpeg_size(file, length)
     shape = (size.height, size.width, *((size.samples,) if size.samples > 1 else ()))
     check_shape(shape)
-    if size.height * size.width * size.samples * size.bits // 8 > length * LARGEST_RATIO:
+    pixels = size.height * size.width * size.samples * size.bits // 8
+    if pixels > length * LARGEST_RATIO:
         raise RefusedError(
             f"says that it has {size.width} x {size.height} pixels, more than {length} bytes can",
             "Export it again.",
         )
+    check_piece(pixels, "is an image")
+    check_piece(max(0, length - pixels), "is a file")
     notes = size.notes
     if size.samples in (2, 4) and not notes:
         notes = (f"has {size.samples} samples a pixel, opacity among them; each is a channel",)

@@ -167,7 +167,8 @@ class _Record:
     def drop_others(self) -> None:
         """Remove the copies of images that are no longer there."""
         for stale in set(self.known) - set(self.copies):
-            (self.folder / stale).unlink(missing_ok=True)
+            if Path(stale).name == stale:  # a record from elsewhere could name any file
+                (self.folder / stale).unlink(missing_ok=True)
         self.known = {}
         self.save()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from napari_ssl_pretrain.data.header import (
     Header,
     RefusedError,
     check_dtype,
+    check_piece,
     check_shape,
     refuse_truncated,
 )
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 _MODEST = {"NONE", "LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "JPEG"}
 _MODERN_RATIO = 200_000
+_MOST_PLANES = 10_000_000
 
 # what it warns of is checked here and told once, by name
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -55,6 +58,7 @@ def read_header(path: Path) -> Header:
         refuse_truncated(end, size)
     with open_tiff(path) as tif:
         _check_imagej(tif, size)
+        _check_ome(tif)
         if not tif.series:
             raise RefusedError("holds no image", "Remove it.")
         series: Any = tif.series[0]
@@ -142,6 +146,20 @@ def _check_imagej(tif: tifffile.TiffFile, size: int) -> None:
         )
 
 
+def _check_ome(tif: tifffile.TiffFile) -> None:
+    """Refuse an OME-TIFF of so many planes that the list of them alone fills the memory.
+
+    Raises
+    ------
+    RefusedError
+        It is one.
+    """
+    for pixels in re.findall(r"<(?:\w+:)?Pixels\b[^>]*>", (tif.is_ome and tif.ome_metadata) or ""):
+        planes = math.prod(int(n) for n in re.findall(r"\bSize[ZCT]\s*=\s*[\"'](\d{1,18})", pixels))
+        if planes > _MOST_PLANES:
+            raise RefusedError(f"says that it has {planes} planes", "Export it again.")
+
+
 def _check_complete(series: Any, size: int) -> None:
     """Refuse a series of which parts are missing, or that cannot be as large as it says.
 
@@ -167,8 +185,21 @@ def _check_complete(series: Any, size: int) -> None:
             "Export it again.",
         )
     ratio = LARGEST_RATIO if page.compression.name in _MODEST else _MODERN_RATIO
-    if series.nbytes > size * ratio:
+    segment = 0 if series.dataoffset is not None else _segment_bytes(page)
+    largest = max(series.nbytes, segment)
+    if largest > size * ratio:
         raise RefusedError(
-            f"says that it holds {series.nbytes} bytes of pixels, more than {size} bytes can",
+            f"says that it holds {largest} bytes of pixels, more than {size} bytes can",
             "Export it again.",
         )
+    check_piece(segment, "has strips or tiles")
+
+
+def _segment_bytes(page: Any) -> int:
+    """Return the bytes of a decoded strip or tile."""
+    high, wide = (
+        (page.tilelength, page.tilewidth)
+        if page.is_tiled
+        else (min(page.rowsperstrip, page.imagelength), page.imagewidth)
+    )
+    return int(high * wide * max(1, page.samplesperpixel) * page.dtype.itemsize)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from napari_ssl_pretrain.data.header import RefusedError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -16,6 +18,7 @@ _DESCRIPTION = 270
 _OFFSETS = (273, 324)
 _COUNTS = (279, 325)
 _BIG = 43
+_SLACK = 1 << 16
 
 
 class CutError(ValueError):
@@ -34,6 +37,8 @@ def claimed_end(path: Path) -> int:
     ------
     CutError
         A directory or a table lies beyond the end of the file.
+    RefusedError
+        Its directories lie on top of each other.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -57,6 +62,7 @@ class _Tables:
     def __init__(self, file: BinaryIO, size: int, order: str, *, big: bool) -> None:
         self.file = file
         self.size = size
+        self.taken = 0
         self.order = order
         self.count_width = 8 if big else 2
         self.width = 8 if big else 4
@@ -82,9 +88,15 @@ class _Tables:
         ------
         CutError
             They are not.
+        RefusedError
+            More was taken than a file of this size can hold: tables that overlap could keep a
+            reader busy for days.
         """
         if offset + length > self.size:
             raise CutError(offset + length)
+        self.taken += length
+        if self.taken > 2 * self.size + _SLACK:
+            raise RefusedError("is damaged: its directories overlap", "Export it again.")
         self.file.seek(offset)
         return self.file.read(length)
 

@@ -19,13 +19,15 @@ def open_tiff(path: Path) -> tifffile.TiffFile:
     Raises
     ------
     RefusedError
-        It is another part of a set.
+        It is another part of a set, or its parts would be in other folders.
     """
     tif = tifffile.TiffFile(path, _multifile=False)
     parts = _parts(tif)
     if len(set(parts)) <= 1:
         return tif
     tif.close()
+    if any(re.search(r"[/\\\0]", part) for part in parts):
+        raise RefusedError("names parts in other folders", "Put them beside it.")
     if parts[0] != path.name:
         raise RefusedError(f"is a part of {parts[0]}, which is read whole", "Leave it there.")
     return tifffile.TiffFile(path)

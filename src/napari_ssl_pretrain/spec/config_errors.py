@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
+_NAMED = 8
 _RULES = {
     "missing": "is required",
     "extra_forbidden": "is no known key",
@@ -54,7 +55,9 @@ def first_error(error: ValidationError, model: type[BaseModel]) -> ConfigError:
         value = ""
     remedy = _remedy(path, found, model)
     if len(by_field) > 1:
-        remedy += f" (Also wrong: {', '.join(p or 'the file' for p in by_field if p != path)}.)"
+        others = [p or "the file" for p in by_field if p != path]
+        more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+        remedy += f" (Also wrong: {', '.join(others[:_NAMED])}{more}.)"
     return ConfigError(path or "configuration", _rule(found), value=_shown(value), remedy=remedy)
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_BYTES = 4 * 1024 * 1024
+MOST_NODES = 200_000
+"""Keys and values of the largest file, aliases counted as what they stand for."""
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
@@ -69,7 +71,35 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice and reads ``1e-4`` as a number."""
+    """A safe loader that refuses a key given twice and reads ``1e-4`` as a number.
+
+    It stops at files that would grow without end: aliases of aliases of aliases.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._count = 0
+        self._sizes: dict[str, int] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Read one key or value and what is below it.
+
+        Raises
+        ------
+        ComposerError
+            The file holds too much.
+        """
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        alias, before = isinstance(event, yaml.AliasEvent), self._count
+        self._count += self._sizes.get(event.anchor, 1) if alias else 1
+        if self._count > MOST_NODES:
+            raise yaml.composer.ComposerError(
+                None, None, f"more than {MOST_NODES} keys and values", event.start_mark
+            )
+        node = super().compose_node(parent, index)
+        if event.anchor and not alias:
+            self._sizes[event.anchor] = self._count - before
+        return node
 
 
 def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
