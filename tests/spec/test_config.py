@@ -4,7 +4,7 @@ import os
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from napari_ssl_pretrain.errors import ConfigError
@@ -232,6 +232,8 @@ def test_a_file_that_may_not_be_read(tmp_path):
         max_leaves=8,
     )
 )
+@example({"\x85": None})
+@example(["\u2028 a"])
 def test_what_is_dumped_reads_back(value):
     assert read(dump_yaml({"key": value})) == {"key": value}
 

@@ -146,6 +146,17 @@ _Dumper.add_representer(list, _short_lists)
 _Dumper.add_implicit_resolver("tag:ssl,number", _NUMBER, list("-+0123456789"))  # quotes such text
 
 
+RARE_BREAKS = "\x85\u2028\u2029"
+
+
 def dump_yaml(fields: dict[str, Any]) -> str:
     """Return YAML text in the order of the fields."""
-    return yaml.dump(fields, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+    def dumped(*, readable: bool) -> str:
+        return str(
+            yaml.dump(fields, Dumper=_Dumper, sort_keys=False, allow_unicode=readable, width=100)
+        )
+
+    text = dumped(readable=True)
+    # PyYAML folds these rare line breaks away in keys unless they are escaped
+    return dumped(readable=False) if any(c in text for c in RARE_BREAKS) else text
