@@ -122,7 +122,7 @@ def changed(**entries):
 FOREIGN = {
     "text": (lambda p: p.write_text("no weights"), "is no checkpoint"),
     "empty": (lambda p: p.write_bytes(b""), "is no checkpoint"),
-    "zip": (zipped, "cannot be read as plain weights"),
+    "zip": (zipped, r"is no file of torch\.save"),
     "tensor": (lambda p: torch.save(torch.zeros(3), p), "no checkpoint of this program"),
     "weights": (lambda p: torch.save({"w": torch.zeros(3)}, p), "no checkpoint of this program"),
     "folder": (lambda p: p.mkdir(), "no such file"),

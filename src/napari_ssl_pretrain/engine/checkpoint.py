@@ -66,7 +66,10 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> dict[str, Any]:
     """
     if not path.is_file():
         raise CheckpointError(path, "no such file", remedy=REMEDY)
-    kind = foreign.kind_of(path)
+    try:
+        kind = foreign.kind_of(path)
+    except OSError as error:
+        raise CheckpointError(path, f"cannot be read ({error.strerror})", remedy=REMEDY) from None
     if kind not in {"zip", "safetensors"}:
         raise CheckpointError(path, kind, remedy=REMEDY)
     # among several processes on the CPU accelerate calls it cpu:0, which readers do not know
@@ -92,12 +95,14 @@ def _read_zip(path: Path, device: str) -> Any:
     CheckpointError
         It holds more than plain tensors and numbers.
     """
+    odd = foreign.odd(path)
+    if odd:
+        origin = foreign.origin(path)
+        rule = f"is a checkpoint of {origin}" if origin else odd
+        raise CheckpointError(path, rule, remedy=REMEDY)
     try:
         return torch.load(path, map_location=device, weights_only=True)  # noqa: TID251 - the one place
     except Exception as error:  # noqa: BLE001 - unpickling a foreign file can raise anything
-        origin = foreign.origin(path)
-        if origin:
-            raise CheckpointError(path, f"is a checkpoint of {origin}", remedy=REMEDY) from None
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise CheckpointError(
             path, f"cannot be read as plain weights ({reason})", remedy=REMEDY
@@ -118,7 +123,7 @@ def _read_safetensors(path: Path, device: str) -> dict[str, Any]:
             # foreign files may be large: without a card there is nothing to read
             tensors = {k: file.get_tensor(k) for k in file.keys()} if "card" in about else {}  # noqa: SIM118
         return {"state_dict": tensors, "card": json.loads(about.get("card", "null"))}
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise CheckpointError(
             path, f"is a damaged safetensors file ({reason})", remedy=REMEDY
@@ -154,7 +159,18 @@ def _is_ours(state: dict[str, Any]) -> bool:
         isinstance(state.get("format_version"), int)
         and isinstance(state.get("backbone"), dict)
         and isinstance(state.get("model"), dict)
-        and all(isinstance(value, torch.Tensor) for value in state["model"].values())
+        and all(_is_stored(name, value) for name, value in state["model"].items())
+    )
+
+
+def _is_stored(name: Any, value: Any) -> bool:
+    """Return whether this is a tensor by name, and the file holds each of its numbers."""
+    return (
+        isinstance(name, str)
+        and isinstance(value, torch.Tensor)
+        and value.layout == torch.strided
+        and not value.is_meta
+        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
     )
 
 

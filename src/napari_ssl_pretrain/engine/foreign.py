@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickletools
+import re
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,12 @@ if TYPE_CHECKING:
 HEAD = 1 << 16
 LONGEST_HEADER = 100_000_000
 """Bytes of the longest header that the safetensors format allows."""
+
+LARGEST_PICKLE = 1 << 26
+"""Bytes of the largest pickle in a torch file; it holds names and settings, no numbers."""
+
+PLAIN = re.compile(r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch \w+Storage")
+"""All that plain weights ask Python for."""
 
 MARKS: dict[str, tuple[bytes, ...]] = {
     "nnU-Net": (b"network_weights", b"trainer_name"),
@@ -48,6 +56,38 @@ def origin(path: Path) -> str | None:
     except (OSError, StopIteration, zipfile.BadZipFile, NotImplementedError):
         return None
     return next((who for who, marks in MARKS.items() if all(m in words for m in marks)), None)
+
+
+def odd(path: Path) -> str | None:
+    """Return what makes a torch file more than plain weights, or None; nothing is unpickled.
+
+    ``weights_only`` keeps code from running. This also keeps memory: that way of reading still
+    makes some objects that can be as large as a file says, and takes compressed files, which grow.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+            if any(p.compress_type != zipfile.ZIP_STORED for p in parts):
+                return "is compressed, which torch never does"
+            if sum(p.file_size for p in parts) > path.stat().st_size:
+                return "says that it holds more bytes than it has"
+            pickles = [p for p in parts if p.filename.endswith("data.pkl")]
+            if len(pickles) != 1 or pickles[0].file_size > LARGEST_PICKLE:
+                return "is no file of torch.save"
+            return _foreign_name(archive.read(pickles[0]))
+    except (OSError, ValueError, LookupError, zipfile.BadZipFile, NotImplementedError) as error:
+        return f"is damaged ({error})"
+
+
+def _foreign_name(data: bytes) -> str | None:
+    """Return a sentence about the first thing that a pickle asks for and plain weights do not."""
+    for operation, argument, _ in pickletools.genops(data):
+        if operation.name in {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX"}:
+            return "holds Python objects, which could run anything; only plain weights are read"
+        if operation.name == "GLOBAL" and not PLAIN.fullmatch(str(argument)):
+            name = ".".join(str(argument).split())[:80]
+            return f"asks Python for {name}, which could run anything; only plain weights are read"
+    return None
 
 
 def _is_safetensors(head: bytes, size: int) -> bool:

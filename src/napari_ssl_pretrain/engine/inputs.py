@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_ssl_pretrain.data.images import first_line
 from napari_ssl_pretrain.data.survey import survey
 from napari_ssl_pretrain.errors import CheckpointError, ConfigError, DataError
 from napari_ssl_pretrain.spec import events as ev
 from napari_ssl_pretrain.spec.config import PretrainConfig
 from napari_ssl_pretrain.spec.resolve import ResolvedConfig
+
+LARGEST_PATCH = 1 << 30
+"""Numbers in the largest patch; a network of its size would need a hundred times as many."""
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,19 +33,43 @@ def config_of(state: dict[str, Any], checkpoint: Path) -> ResolvedConfig:
         It cannot be read.
     """
     try:
-        return ResolvedConfig(**state["config"])
+        config = ResolvedConfig(**state["config"])
+        _check_numbers(state, config)
     except ConfigError as error:
         raise CheckpointError(
             checkpoint,
             f"its configuration cannot be read ({error.subject} {error.rule})",
             remedy="Use a checkpoint of this version.",
         ) from None
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise CheckpointError(
+            checkpoint, f"is damaged ({first_line(error)})", remedy="Use another checkpoint."
+        ) from None
+    return config
+
+
+def _check_numbers(state: dict[str, Any], config: ResolvedConfig) -> None:
+    """Refuse numbers that are none, or of which no memory could be had.
+
+    Raises
+    ------
+    ValueError
+        There are such.
+    """
+    custom_statistics(state)
+    if not all(float(size) > 0 for size in state["voxel_size"] or ()):
+        raise ValueError("voxel_size must be positive")
+    patch = config.data.patch_size
+    if math.prod(patch) * int(state["in_channels"]) > LARGEST_PATCH:
+        raise ValueError(f"patches of {' x '.join(map(str, patch))} are too large")
 
 
 def custom_statistics(state: dict[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
     """Return mean and standard deviation of the training set, for ``normalization: custom``."""
     found = state.get("normalization_statistics")
-    return (np.asarray(found["mean"]), np.asarray(found["std"])) if found else None
+    if not found:
+        return None
+    return np.asarray(found["mean"], np.float64), np.asarray(found["std"], np.float64)
 
 
 def open_inputs(

@@ -6,6 +6,9 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from napari_ssl_pretrain.data.images import first_line
 from napari_ssl_pretrain.engine import checkpoint
 from napari_ssl_pretrain.engine.backbones import Backbone, BackboneSpec, build_backbone
 from napari_ssl_pretrain.engine.backbones.base import LoadReport
@@ -13,9 +16,15 @@ from napari_ssl_pretrain.errors import CheckpointError
 from napari_ssl_pretrain.spec.backbones import BACKBONES
 
 if TYPE_CHECKING:
-    import torch
+    from collections.abc import Iterator
 
 logger = logging.getLogger(__name__)
+
+LARGEST_OPTION = 4096
+"""No number that describes a network is larger than this and all sides of its tensors."""
+
+SPARE = 2
+"""A network may have so many times the numbers of the file: exports leave some out."""
 
 LEAST_SHARE = 0.1
 """Least share of the parameters that a checkpoint must fill to be accepted."""
@@ -63,7 +72,7 @@ def spec_from(state: dict[str, Any], path: Path | str) -> BackboneSpec:
     Raises
     ------
     CheckpointError
-        The entry is damaged.
+        The entry is damaged, or asks for a network much larger than the weights in the file.
     """
     try:
         spec = BackboneSpec(**state["backbone"])
@@ -75,7 +84,46 @@ def spec_from(state: dict[str, Any], path: Path | str) -> BackboneSpec:
         raise CheckpointError(
             path, "its network is unknown", value=spec.name, remedy="Update napari-ssl-pretrain."
         )
+    try:
+        _check_size(spec, state["model"])
+    except Exception as error:  # noqa: BLE001 - whatever libraries say to foolish numbers
+        raise CheckpointError(
+            path,
+            f"its network cannot be built ({first_line(error)})",
+            remedy="Use another checkpoint.",
+        ) from None
     return spec
+
+
+def _check_size(spec: BackboneSpec, weights: dict[str, torch.Tensor]) -> None:
+    """Build a network without memory and compare it with the weights that are there.
+
+    Raises
+    ------
+    ValueError
+        It would be much larger than they.
+    """
+    held = sum(value.numel() for value in weights.values())
+    sides = [side for value in weights.values() for side in value.shape]
+    most = max([LARGEST_OPTION, len(weights), *sides])
+    if any(number > most for number in _numbers([*spec])):
+        raise ValueError("its numbers are too large")
+    with torch.device("meta"):
+        sketch = build_backbone(spec)
+    needed = sum(value.numel() for value in sketch.state_dict().values())
+    if needed > SPARE * held + LARGEST_OPTION:
+        raise ValueError(f"it would have {needed} numbers, the file holds {held}")
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Return the numbers in nested lists and dictionaries."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for part in value:
+            yield from _numbers(part)
+    elif isinstance(value, int | float):
+        yield abs(value)
 
 
 def load_network(path: Path) -> tuple[Backbone, dict[str, Any]]:
