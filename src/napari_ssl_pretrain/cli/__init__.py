@@ -6,6 +6,7 @@ import sys
 import warnings
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from napari_ssl_pretrain.cli.parser import parse
@@ -28,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names may hold what the terminal's encoding lacks
+            stream.reconfigure(errors="backslashreplace")
     try:
         return _command(parse([word for word in words if word != "--debug"]), debug=debug)
     except SystemExit as end:  # argparse after --help
@@ -89,5 +93,7 @@ def _say(error: UserError, code: int, *, debug: bool, cause: BaseException | Non
         import traceback  # noqa: PLC0415
 
         traceback.print_exception(cause or error)
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    from napari_ssl_pretrain.cli.text import plain  # noqa: PLC0415 - 10 ms that --help does not need
+
+    print(plain(f"error: {' '.join(str(error).split())}"), file=sys.stderr)
     return code

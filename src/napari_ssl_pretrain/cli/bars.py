@@ -20,7 +20,7 @@ class BarReport:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False, soft_wrap=True)
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             TextColumn("{task.fields[note]}"),
@@ -39,7 +39,7 @@ class BarReport:
 
     def note(self, sentence: str) -> None:
         """Print a line above the bar."""
-        self._console.print(sentence, markup=False)
+        self._console.print(text.plain(sentence), markup=False)
 
     def close(self) -> None:
         """Take the bars away."""
@@ -62,7 +62,7 @@ class BarReport:
 
     def _progress(self, event: ev.Progress) -> None:
         left = "" if event.seconds_left is None else f"{text.duration(event.seconds_left)} left"
-        label = event.message or report.STAGES[event.stage]
+        label = text.plain(event.message or report.STAGES[event.stage])
         self._move(event.stage, label, event.done, event.total, left)
 
     def _step_finished(self, event: ev.StepFinished) -> None:

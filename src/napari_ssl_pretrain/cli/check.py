@@ -66,10 +66,10 @@ def command(args: Namespace) -> int:
         print(json.dumps(fields, indent=2))
         return 0
     for line in [*map(text.wrapped, notes), image_table(found, pixels), *_said(found)]:
-        print(line, flush=True)
+        print(text.plain(line), flush=True)
     for config in configs:
         for line in plan_lines(plan(config, found)):
-            print(line, flush=True)
+            print(text.plain(line), flush=True)
     return 0
 
 

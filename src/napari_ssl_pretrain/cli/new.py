@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ def command(args: Namespace) -> int:
     print(f"Written: {output}")
     if not args.guide and args.train is None:
         print("Set data.train in it to your images.")
-    print(f"Next:    napari-ssl-pretrain check --config {output}")
+    print(f"Next:    napari-ssl-pretrain check --config {shlex.quote(str(output))}")
     return 0
 
 

@@ -45,7 +45,7 @@ class Report(Protocol):
 def say(line: str) -> None:
     """Print a line at once; a reader that has gone (such as ``head``) does not end a run."""
     try:
-        print(line, flush=True)
+        print(text.plain(line), flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

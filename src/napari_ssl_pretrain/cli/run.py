@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,10 +121,12 @@ def where(config: PretrainConfig, summary: dict[str, Any], code: int) -> list[st
     if run.checkpoint("best").exists():
         lines.append(f"Model:   {run.checkpoint('best')}")
     if code == INTERRUPTED or summary.get("state") == "stopped":
-        words = f"napari-ssl-pretrain run --config {run.config} --run_id {config.run_id}"
+        config_file = shlex.quote(str(run.config))
+        words = f"napari-ssl-pretrain run --config {config_file} --run_id {config.run_id}"
         lines.append(f"Go on:   {words} --resume")
     elif run.checkpoint("best").exists():
-        words = f"napari-ssl-pretrain predict --checkpoint {run.checkpoint('best')}"
+        checkpoint = shlex.quote(str(run.checkpoint("best")))
+        words = f"napari-ssl-pretrain predict --checkpoint {checkpoint}"
         lines.append(f"Next:    {words} --input IMAGES --output FOLDER")
     return lines
 

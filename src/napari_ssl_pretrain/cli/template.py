@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +39,11 @@ def render(values: dict[str, Any], config_file: str) -> str:
     config_file
         Path that the comments at the top name.
     """
+    quoted = shlex.quote(config_file)
     head = [
         "Self-supervised pretraining of microscopy images.",
-        f"See what would be trained on:  napari-ssl-pretrain check --config {config_file}",
-        f"Pretrain:                      napari-ssl-pretrain run --config {config_file}",
+        f"See what would be trained on:  napari-ssl-pretrain check --config {quoted}",
+        f"Pretrain:                      napari-ssl-pretrain run --config {quoted}",
         "Every key but data.train and pretext.task may be left out; `auto` is chosen for the "
         "images and the machine, and the result folder holds what was chosen.",
     ]

@@ -11,6 +11,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+def plain(line: str) -> str:
+    r"""Show as ``\x1b`` and such what a terminal would obey or cannot show; names may hold it."""
+    return "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in line)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
 def duration(seconds: float) -> str:
     """Return ``45 s``, ``2 min 5 s`` or ``3 h 10 min``."""
     whole = max(0, round(seconds))
@@ -52,7 +61,7 @@ def by(lengths: Sequence[float]) -> str:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return aligned columns; the first one gives way where the terminal is too narrow."""
-    cells = [list(header), *(list(row) for row in rows)]
+    cells = [[plain(c).replace("\n", "\\n") for c in row] for row in (header, *rows)]
     widths = [max(len(row[k]) for row in cells) for k in range(len(header))]
     room = shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 10_000
     spare = room - sum(widths[1:]) - 2 * (len(widths) - 1)

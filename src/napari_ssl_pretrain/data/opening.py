@@ -36,6 +36,8 @@ _SUFFIXES = {
     ".jpeg": "jpeg",
     ".npy": "npy",
 }
+_LONGEST = 160
+"""Bytes of the longest name; that of a result has more, and file systems allow 255."""
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 
 
@@ -65,7 +67,15 @@ def is_zarr(path: Path) -> bool:
 
 
 def image_name(path: Path) -> str:
-    """Return a file's name without what tells of its format."""
+    """Return a file's name without what tells of its format, short enough to be lengthened."""
+    return (
+        _without_ending(path)
+        .encode("utf-8", "surrogateescape")[:_LONGEST]
+        .decode("utf-8", "replace")
+    )
+
+
+def _without_ending(path: Path) -> str:
     name = path.name
     for ending in (".ome.tif", ".ome.tiff", ".ome.zarr"):
         if name.lower().endswith(ending) and len(name) > len(ending):

@@ -97,7 +97,16 @@ def _draw(run: RunDir, metric: str, lines: Sequence[Line], history: Sequence[Epo
         drawn += _line(axes, epochs, values, {"label": label, "color": colour, "ls": style})
     _mark_best(axes, metric, lines, history)
     _decorate(axes, metric, epochs, drawn)
-    figure.text(0.97, 0.925, run.run_name, ha="right", va="baseline", fontsize=9, color=_FAINT)
+    figure.text(
+        0.97,
+        0.925,
+        run.run_name,
+        parse_math=False,
+        ha="right",
+        va="baseline",
+        fontsize=9,
+        color=_FAINT,
+    )
     write_bytes(run.chart(metric), png(figure))
 
 

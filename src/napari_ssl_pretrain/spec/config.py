@@ -11,6 +11,7 @@ from napari_ssl_pretrain.pretext.base import Frozen
 from napari_ssl_pretrain.spec.config_errors import first_error
 from napari_ssl_pretrain.spec.yaml_io import dump_yaml, load_yaml
 
+_LONGEST_NAME = 100
 Auto = Literal["auto"]
 Task = Literal["crappify", "masking"]
 Normalization = Literal["zscore", "percentile", "minmax", "divide", "custom"]
@@ -270,6 +271,15 @@ class PretrainConfig(Frozen):
             raise ValueError(
                 'must be a plain folder name, without / \\ : * ? " < > | or outer dots'
             )
+        if len(value.encode()) > _LONGEST_NAME:
+            raise ValueError(f"must be a folder name of at most {_LONGEST_NAME} bytes")
+        return value
+
+    @field_validator("result_dir")
+    @classmethod
+    def _path(cls, value: str) -> str:
+        if "\0" in value or not value:
+            raise ValueError("must be the path of a folder")
         return value
 
     @model_validator(mode="after")
