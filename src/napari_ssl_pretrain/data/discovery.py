@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +31,7 @@ def find_images(field: str, given: Sequence[str]) -> list[Path]:
     ConfigError
         A path does not exist, or holds no file.
     """
-    found: dict[Path, Path] = {}
+    found: dict[str, Path] = {}
     for text in given:
         paths = _one(field, text)
         if not paths:
@@ -38,7 +39,8 @@ def find_images(field: str, given: Sequence[str]) -> list[Path]:
                 field, "holds no image", value=text, remedy=f"Put images there: {KINDS}."
             )
         for path in paths:
-            found.setdefault(path.resolve(), path)
+            # realpath() bears links that lead in circles, resolve() does not
+            found.setdefault(os.path.realpath(path), path)
     return list(found.values())
 
 

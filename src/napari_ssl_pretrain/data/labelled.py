@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -137,7 +138,7 @@ def open_labelled(  # noqa: PLR0913 - one name for each thing that a user says
 
 
 def _refuse_same(images: str, labels: str, field: tuple[str, str]) -> None:
-    if Path(images).expanduser().resolve() == Path(labels).expanduser().resolve():
+    if len({os.path.realpath(Path(given).expanduser()) for given in (images, labels)}) == 1:
         raise ConfigError(
             field[1],
             f"is the same as {field[0]}",

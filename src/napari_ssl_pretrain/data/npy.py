@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from napari_ssl_pretrain.data.images import Index
 
 
+_LONGEST_HEADER = 1 << 16
+
+
 class NpyPixels:
     """The pixels of an NPY file.
 
@@ -57,6 +60,10 @@ def read_header(path: Path) -> Header:
         version = np.lib.format.read_magic(file)
         if version > (3, 0):
             raise RefusedError(f"is an NPY file of version {version}, which is unknown here")
+        place, width = file.tell(), 2 if version == (1, 0) else 4
+        if int.from_bytes(file.read(width), "little") > _LONGEST_HEADER:
+            raise RefusedError("has a header far too long", "Export it again.")
+        file.seek(place)
         read = (
             np.lib.format.read_array_header_1_0
             if version == (1, 0)

@@ -10,6 +10,7 @@ import safetensors.torch
 from napari_ssl_pretrain.data.writers import write_bytes, write_text
 from napari_ssl_pretrain.engine import checkpoint
 from napari_ssl_pretrain.engine.cards import make_card, prefix_of
+from napari_ssl_pretrain.engine.inputs import config_of
 from napari_ssl_pretrain.engine.load import load_network
 from napari_ssl_pretrain.errors import CheckpointError, ConfigError
 
@@ -96,6 +97,7 @@ def export(
     _refuse_taken((path, beside), source, overwrite=overwrite)
     model, state = load_network(source)
     _refuse_partial(source, state)
+    config_of(state, source)  # refuses entries that are damaged
     kept = {key: state[key] for key in (*checkpoint.KEYS, *checkpoint.EXTRAS) if key in state}
     card = make_card(model, kept, (fmt, row.load), path)
     prefix = prefix_of(model)

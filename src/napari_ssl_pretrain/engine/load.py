@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 LARGEST_OPTION = 4096
 """No number that describes a network is larger than this and all sides of its tensors."""
 
+LARGEST_DEPTH = 256
+"""Most layers of one kind, and stages: many small ones take long to build."""
+
 SPARE = 2
 """A network may have so many times the numbers of the file: exports leave some out."""
 
@@ -80,7 +83,7 @@ def spec_from(state: dict[str, Any], path: Path | str) -> BackboneSpec:
         raise CheckpointError(
             path, f"its backbone entry is damaged ({error})", remedy="Use another checkpoint."
         ) from None
-    if spec.name not in BACKBONES:
+    if str(spec.name) not in BACKBONES:  # a damaged entry may hold anything
         raise CheckpointError(
             path, "its network is unknown", value=spec.name, remedy="Update napari-ssl-pretrain."
         )
@@ -106,7 +109,12 @@ def _check_size(spec: BackboneSpec, weights: dict[str, torch.Tensor]) -> None:
     held = sum(value.numel() for value in weights.values())
     sides = [side for value in weights.values() for side in value.shape]
     most = max([LARGEST_OPTION, len(weights), *sides])
-    if any(number > most for number in _numbers([*spec])):
+    deep = [v for k, v in spec.options.items() if "depth" in k or "blocks" in k]
+    if (
+        any(number > most for number in _numbers([*spec]))
+        or any(number > LARGEST_DEPTH for number in _numbers(deep))
+        or any(len(v) > LARGEST_DEPTH for v in spec.options.values() if isinstance(v, list | tuple))
+    ):
         raise ValueError("its numbers are too large")
     with torch.device("meta"):
         sketch = build_backbone(spec)

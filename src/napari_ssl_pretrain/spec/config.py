@@ -53,7 +53,7 @@ def _tupled(value: Any) -> Any:
 
 
 Paths = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
-PositiveInt = Annotated[int, Field(ge=1)]
+PositiveInt = Annotated[int, Field(ge=1, lt=2**31)]
 Lengths = Annotated[tuple[PositiveInt, ...], BeforeValidator(_tupled)]
 Widths = Annotated[tuple[PositiveInt, ...], BeforeValidator(_tupled), Field(min_length=2)]
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_BYTES = 4 * 1024 * 1024
+_TOO_LARGE = 1 << 64
 MOST_NODES = 200_000
 """Keys and values of the largest file, aliases counted as what they stand for."""
 
@@ -119,7 +120,17 @@ def _float(loader: _StrictLoader, node: yaml.ScalarNode) -> float:
     return float(loader.construct_scalar(node))
 
 
+def _int(loader: _StrictLoader, node: yaml.ScalarNode) -> int:
+    value: int = loader.construct_yaml_int(node)  # type: ignore[no-untyped-call]
+    if abs(value) >= _TOO_LARGE:  # thousands of digits could not even be shown
+        raise yaml.constructor.ConstructorError(
+            None, None, "a number far too large", node.start_mark
+        )
+    return value
+
+
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _int)
 _NUMBER = re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
 _StrictLoader.add_implicit_resolver(  # YAML 1.1 takes 1e-4 for text
     "tag:ssl,number", _NUMBER, list("-+0123456789")
