@@ -63,6 +63,7 @@ def make_pretrain(viewer: Any, qtbot: Any, tmp_path: Path) -> Iterator[Callable[
         dock = Pretrain(viewer, start=partial(runner.start, command=FAKE))
         viewer.window.add_dock_widget(dock, name="Pretrain", area="right")
         dock.form.set("result_dir", str(tmp_path / "results"))
+        dock.form.set("pretext.task", "crappify")  # what the stand-in's images are of
         for path, value in fields.items():
             dock.form.set(path.replace("__", "."), value)
         made.append(dock)

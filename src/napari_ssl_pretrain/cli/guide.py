@@ -40,9 +40,9 @@ def ask_all(args: Namespace) -> dict[str, Any]:
         )
     values["data.ndim"] = int(dims[0])
     if task is None:
-        print("  1 crappify: restore images worsened by noise and lower resolution (U-Nets)")
-        print("  2 masking:  restore hidden parts (masked autoencoder)")
-        task = ask("What to learn from: 1 or 2?", _task, default="1")
+        print("  1 crappify: restore images worsened by noise and lower resolution")
+        print("  2 masking:  restore hidden parts; helped segmentation more in our tests")
+        task = ask("What to learn from: 1 or 2?", _task, default="2")
     values["pretext.task"] = task
     asked = "Folder of test images (empty: none)"
     test = _optional(args.test) if args.test else ask(asked, _optional, default="")

@@ -230,8 +230,8 @@ def backbone_choices(task: str) -> list[Any]:
 
 
 def defaults() -> dict[str, Any]:
-    """Return the defaults of all fields; crappify is the task to begin with."""
-    config = PretrainConfig(data={"train": ("x",)}, pretext={"task": "crappify"})
+    """Return the defaults of all fields; masking, which transfers best, is the first task."""
+    config = PretrainConfig(data={"train": ("x",)}, pretext={"task": "masking"})
     fields = config.model_dump()
     fields["data"]["train"] = ()
     return fields
