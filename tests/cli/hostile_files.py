@@ -254,6 +254,8 @@ def yaml_files(canary):
         "block": "\n".join(" " * i + "a:" for i in range(2000)),
         "digits": "run_id: " + "9" * 5000 + rest,
         "hexadecimal": "run_id: 0x" + "f" * 50_000 + rest,
+        "rate": "training: {learning_rate: 0x" + "f" * 2400 + "}" + rest,
+        "side": f"data: {{train: images/good, patch_size: [{2**40}, 16]}}\n" + rest.split("\n")[2],
         "sixties": "run_id: " + ":".join(["1"] * 9000) + rest,
         "up": "name: ../../x" + rest,
         "absolute": "name: /tmp/x" + rest,

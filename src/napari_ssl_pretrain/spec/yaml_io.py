@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_BYTES = 4 * 1024 * 1024
-_TOO_LARGE = 1 << 64
+_TOO_LARGE = 1 << 10_000
 MOST_NODES = 200_000
 """Keys and values of the largest file, aliases counted as what they stand for."""
 
@@ -121,7 +121,7 @@ def _float(loader: _StrictLoader, node: yaml.ScalarNode) -> float:
 
 
 def _int(loader: _StrictLoader, node: yaml.ScalarNode) -> int:
-    value: int = loader.construct_yaml_int(node)  # type: ignore[no-untyped-call]
+    value: int = loader.construct_yaml_int(node)
     if abs(value) >= _TOO_LARGE:  # thousands of digits could not even be shown
         raise yaml.constructor.ConstructorError(
             None, None, "a number far too large", node.start_mark
