@@ -54,8 +54,10 @@ def _tupled(value: Any) -> Any:
 
 Paths = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
 PositiveInt = Annotated[int, Field(ge=1, lt=2**31)]
+Width = Annotated[int, Field(ge=1, le=65_536)]
+Depth = Annotated[int, Field(ge=1, le=256)]
 Lengths = Annotated[tuple[PositiveInt, ...], BeforeValidator(_tupled)]
-Widths = Annotated[tuple[PositiveInt, ...], BeforeValidator(_tupled), Field(min_length=2)]
+Widths = Annotated[tuple[Width, ...], BeforeValidator(_tupled), Field(min_length=2, max_length=16)]
 
 
 def _option(default: Any, description: str, *, advanced: bool = False, **rules: Any) -> Any:
@@ -153,14 +155,14 @@ class BackboneConfig(Frozen):
     features_per_stage: Auto | Widths = _option(
         "auto", "U-Nets: channels of each resolution, finest first.", advanced=True
     )
-    blocks_per_stage: Auto | PositiveInt = _option(
+    blocks_per_stage: Auto | Depth = _option(
         "auto", "U-Nets: blocks at each resolution of the encoder.", advanced=True
     )
     norm: Literal["auto", "instance", "none"] = _option(
         "auto", "U-Nets: normalisation layers.", advanced=True
     )
-    embed_dim: Auto | PositiveInt = _option("auto", "mae_vit: width of the encoder.", advanced=True)
-    depth: Auto | PositiveInt = _option("auto", "mae_vit: blocks of the encoder.", advanced=True)
+    embed_dim: Auto | Width = _option("auto", "mae_vit: width of the encoder.", advanced=True)
+    depth: Auto | Depth = _option("auto", "mae_vit: blocks of the encoder.", advanced=True)
     num_heads: Auto | PositiveInt = _option(
         "auto", "mae_vit: attention heads of the encoder.", advanced=True
     )
@@ -171,12 +173,10 @@ class BackboneConfig(Frozen):
         gt=0,
         le=64,
     )
-    decoder_embed_dim: Auto | PositiveInt = _option(
+    decoder_embed_dim: Auto | Width = _option(
         "auto", "mae_vit: width of the decoder.", advanced=True
     )
-    decoder_depth: Auto | PositiveInt = _option(
-        "auto", "mae_vit: blocks of the decoder.", advanced=True
-    )
+    decoder_depth: Auto | Depth = _option("auto", "mae_vit: blocks of the decoder.", advanced=True)
     decoder_num_heads: Auto | PositiveInt = _option(
         "auto", "mae_vit: attention heads of the decoder.", advanced=True
     )

@@ -22,6 +22,7 @@ _RULES = {
     "less_than_equal": "must be at most {le}",
     "less_than": "must be less than {lt}",
     "too_short": "needs at least {min_length} entries",
+    "too_long": "may have at most {max_length} entries",
     "int_parsing": "must be a whole number",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
