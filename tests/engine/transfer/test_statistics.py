@@ -269,3 +269,9 @@ def test_the_labels_needed_give_the_score_back(line, share):
         return
     again = np.interp(math.log(saved.needed), np.log(counts), line)
     assert again == pytest.approx(score, abs=1e-6)
+
+
+@pytest.mark.parametrize(("base", "said"), [(0.1, True), (0.3, False)])
+def test_a_scratch_that_has_not_learnt_is_said(base, said):
+    scores = scores_of(np.full((3, 8), 0.02), base=base)
+    assert ("too short" in stat.verdict(scores).caution) is said

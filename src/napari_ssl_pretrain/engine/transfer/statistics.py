@@ -18,6 +18,9 @@ CONFIDENCE = 0.95
 FEW = 3
 """Fewer seeds, or test images, than this ask for a caution."""
 
+LITTLE = 0.2
+"""Under this mean IoU, training from scratch has hardly learnt."""
+
 FEW_IMAGES = 4
 """Fewer test images than this are scored in parts, which are not independent."""
 
@@ -251,25 +254,26 @@ def verdict(scores: Sequence[Score]) -> Verdict:
     counts = counts_of(scores)
     if not gain.seeds:
         return Verdict("no difference", "No pair of networks was compared to the end.", gain)
+    caution = " ".join(filter(None, (_caution(gain), _caution_of_scores(scores, counts))))
     much = f"{points(gain.mean)} IoU points"
     what = f"training from scratch with {_joined(counts)} label{'s' * (counts != [1])}"
     if not gain.known:
         sentence = f"No verdict from one test image and one seed: {much} over {what}."
-        return Verdict("no difference", sentence, gain, _caution(gain))
+        return Verdict("no difference", sentence, gain, caution)
     between = f"95 % interval {points(gain.low)} to {points(gain.high)}"
     if gain.low > 0:
         return Verdict(
-            "helps", f"Pretraining helps: {much} ({between}) over {what}.", gain, _caution(gain)
+            "helps", f"Pretraining helps: {much} ({between}) over {what}.", gain, caution
         )
     if gain.high < 0:
         return Verdict(
             "hurts",
             f"Pretraining hurts: {much} ({between}) against {what}.",
             gain,
-            _caution(gain),
+            caution,
         )
     sentence = f"No difference seen: {much} ({between}) over {what}."
-    return Verdict("no difference", sentence, gain, _caution(gain))
+    return Verdict("no difference", sentence, gain, caution)
 
 
 def _caution(gain: Interval) -> str:
@@ -277,6 +281,17 @@ def _caution(gain: Interval) -> str:
     if gain.seeds == 1 and gain.images == 1:
         return "One seed and one test image: the difference may be chance whatever the interval."
     return " ".join(filter(None, (_caution_of_seeds(gain), _caution_of_images(gain))))
+
+
+def _caution_of_scores(scores: Sequence[Score], counts: Sequence[int]) -> str:
+    """Say when scratch has hardly learnt: then a gain may be a guess that happens to fit."""
+    lowest = min(mean_score(scores, "scratch", n) for n in counts)
+    if not lowest < LITTLE:
+        return ""
+    return (
+        f"Scratch scores only {100 * lowest:.0f} IoU points: the fine-tuning was too short, or "
+        "the labels too few, for it to learn; the difference then says little."
+    )
 
 
 def _caution_of_seeds(gain: Interval) -> str:
