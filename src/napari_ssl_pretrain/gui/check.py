@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 from napari_ssl_pretrain.data.survey import survey
 from napari_ssl_pretrain.errors import DataError, UserError
 from napari_ssl_pretrain.gui.machine import guess_hardware
+from napari_ssl_pretrain.gui.plain import plain
 from napari_ssl_pretrain.gui.problem import Problem
 from napari_ssl_pretrain.gui.remember import speed_key
 from napari_ssl_pretrain.gui.watch import Saved, save_layers
@@ -237,7 +238,7 @@ class CheckTable(QWidget):
     def _fill(self, number: int, row: Row) -> None:
         for column, text in enumerate(row.cells):
             item = QTableWidgetItem(text)
-            item.setToolTip(row.skipped or row.path)
+            item.setToolTip(plain(row.skipped or row.path))
             item.setData(Qt.ItemDataRole.UserRole, row.path)
             self.table.setItem(number, column, item)
         if row.skipped:
@@ -248,7 +249,7 @@ class CheckTable(QWidget):
         for column, text in ((0, row.cells[0]), (1, "skipped"), (2, row.skipped)):
             item = QTableWidgetItem(text)
             item.setForeground(QColor(SKIPPED_COLOR))
-            item.setToolTip(f"{row.path}: {row.skipped}")
+            item.setToolTip(plain(f"{row.path}: {row.skipped}"))
             item.setData(Qt.ItemDataRole.UserRole, row.path)
             self.table.setItem(number, column, item)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_ssl_pretrain.gui.encoding import known_checkpoints
 from napari_ssl_pretrain.gui.paths_editor import PathsEditor
+from napari_ssl_pretrain.gui.plain import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +38,7 @@ class CheckpointEditor(PathsEditor):
         """Show a path, its end first: that is where checkpoints differ."""
         super().set(value)
         self.line.setCursorPosition(len(self.text()))
-        self.line.setToolTip(self.text())
+        self.line.setToolTip(plain(self.text()))
 
     def suggest(self, path: str) -> None:
         """Show a path where there is none, or the newest run's; the runs are looked for."""
@@ -53,7 +54,7 @@ class CheckpointEditor(PathsEditor):
         for name, path in self._known:
             action = self.menu.addAction(name, partial(self.set, path))
             if action is not None:
-                action.setToolTip(path)
+                action.setToolTip(plain(path))
         self._look()
 
     def _look(self) -> None:

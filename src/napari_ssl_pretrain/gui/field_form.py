@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from functools import partial
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, QTimer, Signal  # type: ignore[attr-defined]
@@ -39,6 +40,7 @@ class Row(QWidget):
         editor.native.setToolTip(tip)
         editor.native.setObjectName(path)
         self.error = QLabel()
+        self.error.setTextFormat(Qt.TextFormat.RichText)
         self.error.setObjectName(f"{path}.error")
         self.error.setWordWrap(True)
         self.error.setStyleSheet(f"color: {ERROR_COLOR};")
@@ -132,7 +134,10 @@ class FieldForm(QScrollArea):
         head = ": ".join(part for part in (subject, value, error.rule) if part)
         if head == error.rule and ": " not in head:
             head = head[:1].upper() + head[1:]
-        self.rows[path].show_error(f"{head}. {error.remedy} {extra}".strip())
+        # what the user wrote is no markup; ``extra`` is ours and may hold a link
+        self.rows[path].show_error(
+            f"{escape(f'{head}. {error.remedy}', quote=False)} {extra}".strip()
+        )
         self.reveal(path)
         return True
 

@@ -16,6 +16,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_ssl_pretrain.gui.plain import plain
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -133,7 +135,9 @@ class PathsEditor(QWidget):
         for name, file in found:
             action = self.menu.addAction(f"Layer: {name}", partial(self.take_layer, name, file))
             if action is not None:
-                action.setToolTip(file or "has no file: a TIFF of it is kept with the results")
+                action.setToolTip(
+                    plain(file or "has no file: a TIFF of it is kept with the results")
+                )
 
     def take_layer(self, name: str, file: str) -> None:
         """Use an open layer: its file, or the layer itself where it has none."""

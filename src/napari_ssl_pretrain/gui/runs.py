@@ -25,6 +25,7 @@ from napari_ssl_pretrain.gui import docks, remember
 from napari_ssl_pretrain.gui.crew import Crew
 from napari_ssl_pretrain.gui.layer_queue import LayerQueue
 from napari_ssl_pretrain.gui.paths_editor import PathsEditor
+from napari_ssl_pretrain.gui.plain import plain
 from napari_ssl_pretrain.gui.problem import Problem
 from napari_ssl_pretrain.gui.results import KINDS, Result, ResultReader
 from napari_ssl_pretrain.gui.status import StatusLine
@@ -207,7 +208,7 @@ class Runs(QWidget):
                 self.table.setItem(number, column, item)
             if item.text() != text:
                 item.setText(text)
-            item.setToolTip(f"{listed.run.results}\n{listed.status.message}".strip())
+            item.setToolTip(plain(f"{listed.run.results}\n{listed.status.message}".strip()))
             if column in {3, 4}:
                 item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
 

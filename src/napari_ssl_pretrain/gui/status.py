@@ -9,6 +9,7 @@ from qtpy.QtGui import QFontMetrics, QPainter, QTextLayout, QTextOption
 from qtpy.QtWidgets import QLabel, QSizePolicy
 
 from napari_ssl_pretrain.gui.field_form import ERROR_COLOR
+from napari_ssl_pretrain.gui.plain import plain
 
 MOST_LINES = 6
 
@@ -18,6 +19,7 @@ class StatusLine(QLabel):
 
     def __init__(self) -> None:
         super().__init__()
+        self.setTextFormat(Qt.TextFormat.PlainText)
         policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
         policy.setHeightForWidth(True)
         self.setSizePolicy(policy)
@@ -26,7 +28,7 @@ class StatusLine(QLabel):
         """Show a sentence; an error in red."""
         self.setStyleSheet(f"color: {ERROR_COLOR};" if error else "")
         self.setText(text)
-        self.setToolTip(text)
+        self.setToolTip(plain(text))
         self.updateGeometry()
 
     def hasHeightForWidth(self) -> bool:

@@ -9,6 +9,7 @@ from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QPlainTextEdit, QVBoxLayout, QWidget
 
+from napari_ssl_pretrain.gui.plain import plain
 from napari_ssl_pretrain.gui.study_plots import GainPlot, ScorePlot
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class StudyView(QWidget):
             elif event.kind == "warned":
                 self.messages.appendPlainText(event.message)
             elif event.kind == "progress":
-                self.verdict.setText(f"{event.message[:1].upper()}{event.message[1:]}…")
+                self.verdict.setText(plain(f"{event.message[:1].upper()}{event.message[1:]}…"))
 
     def show_found(self, summary: dict[str, Any]) -> None:
         """Show the verdict, the gain and the labels saved, from ``summary.json``."""
