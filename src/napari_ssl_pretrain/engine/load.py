@@ -182,16 +182,13 @@ def load_backbone(path: str | Path, out_channels: int | None = None) -> Backbone
     model = build_backbone(spec_from(state, path))
     if out_channels is not None:
         model.replace_head(out_channels)
-    weights = _without_head(state["model"], model, out_channels)
+    # a fresh head is asked for even where the old one's shape would fit
+    weights = state["model"] if out_channels is None else without_head(state["model"], model)
     model.load_report = load_weights(model, weights, path)
     logger.info("%s: %s", path, model.load_report)
     return model
 
 
-def _without_head(
-    state: dict[str, torch.Tensor], model: Backbone, out_channels: int | None
-) -> dict[str, torch.Tensor]:
-    """Drop the pretext head where a fresh one is asked for, even if its shape would fit."""
-    if out_channels is None:
-        return state
+def without_head(state: dict[str, torch.Tensor], model: Backbone) -> dict[str, torch.Tensor]:
+    """Return the weights but those of the last layer."""
     return {name: v for name, v in state.items() if not name.startswith(model.head_prefixes())}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_ssl_pretrain.engine.failures import explain, refuse_unwritable
 from napari_ssl_pretrain.errors import ConfigError, RunFailed, UserError
 from napari_ssl_pretrain.spec import events as ev
 from napari_ssl_pretrain.spec.run_dir import RunDir
@@ -82,7 +83,7 @@ def pretrain(
         )
     )
     refuse_existing(run, resume=resume, overwrite=overwrite)
-    refuse_unwritable(run)
+    refuse_unwritable(run.results, "result_dir", run.result_dir)
 
     from napari_ssl_pretrain.engine.session import Session  # noqa: PLC0415 - imports torch
 
@@ -124,7 +125,7 @@ def _carry_out(
         message = str(error)
         raise
     except Exception as error:
-        message = explain(error, session)
+        message = _explained(error, session)
         raise RunFailed(session.run.run_name, message.rstrip(".")) from error
     finally:
         done, planned = session.epochs()
@@ -144,24 +145,16 @@ def _carry_out(
     return PretrainResult(session.run, summary)
 
 
-def explain(error: Exception, session: Session) -> str:
+def _explained(error: Exception, session: Session) -> str:
     """Turn what went wrong into a sentence with a remedy."""
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if (
-        "out of memory" in text.lower()
-        or "can't allocate memory" in text.lower()
-        or isinstance(error, MemoryError)
-    ):
-        c = session.plan.config
-        return (
-            f"Out of memory with training.batch_size {c.training.batch_size} and data.patch_size "
-            f"{list(c.data.patch_size)} on {c.compute.device}. Halve training.batch_size, "
-            "or use a smaller data.patch_size or backbone.size."
-        )
-    if isinstance(error, OSError) and error.errno == 28:  # noqa: PLR2004 - ENOSPC
-        where = error.filename or session.run.result_dir
-        return f"The disk is full ({where}). Free some space and resume."
-    return f"{type(error).__name__}: {text}"
+    c = session.plan.config
+    memory = (
+        f"Out of memory with training.batch_size {c.training.batch_size} and data.patch_size "
+        f"{list(c.data.patch_size)} on {c.compute.device}. Halve training.batch_size, "
+        "or use a smaller data.patch_size or backbone.size."
+    )
+    disk = "Free some space and resume."
+    return explain(error, memory=memory, where=session.run.result_dir, disk=disk)
 
 
 def refuse_existing(run: RunDir, *, resume: bool, overwrite: bool) -> None:
@@ -189,39 +182,6 @@ def refuse_existing(run: RunDir, *, resume: bool, overwrite: bool) -> None:
             value=run.run_id,
             remedy="Check name, run_id and result_dir, or leave --resume out.",
         )
-
-
-def refuse_unwritable(run: RunDir) -> None:
-    """Find out that results cannot be written before anything else is done.
-
-    Raises
-    ------
-    ConfigError
-        The nearest folder that exists is no folder, or cannot be written.
-    """
-    place = run.results
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    if not place.is_dir():
-        raise ConfigError(
-            "result_dir",
-            f"{place} is a file, not a folder",
-            value=run.result_dir,
-            remedy="Choose another folder.",
-        )
-    probe = place / f".napari-ssl-pretrain-{os.getpid()}"
-    try:
-        probe.touch()
-    except OSError as error:
-        raise ConfigError(
-            "result_dir",
-            f"cannot be written ({error.strerror})",
-            value=run.result_dir,
-            remedy="Choose a folder that you may write to.",
-        ) from None
-    finally:
-        with suppress(OSError):
-            probe.unlink(missing_ok=True)
 
 
 def _absolute(folder: str) -> Path:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
+from qtpy.QtCore import Signal  # type: ignore[attr-defined]
 
 from napari_ssl_pretrain.errors import ConfigError, UserError
 from napari_ssl_pretrain.gui import remember, watch
-from napari_ssl_pretrain.gui.calm import Calm
+from napari_ssl_pretrain.gui.job_control import FULL, JobControl, Shown
 from napari_ssl_pretrain.gui.layer_queue import LayerQueue
-from napari_ssl_pretrain.gui.monitor import Activity
 from napari_ssl_pretrain.gui.problem import Problem
-from napari_ssl_pretrain.gui.words import duration, last_line, status_line
+from napari_ssl_pretrain.gui.words import last_line, status_line
 from napari_ssl_pretrain.spec.config import PretrainConfig
 from napari_ssl_pretrain.spec.yaml_io import parse_yaml
 
@@ -20,28 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from qtpy.QtWidgets import QProgressBar
-
     from napari_ssl_pretrain import runner
     from napari_ssl_pretrain.gui.crew import Crew
     from napari_ssl_pretrain.gui.layer_source import LayerSource
     from napari_ssl_pretrain.gui.monitor import Monitor
     from napari_ssl_pretrain.gui.results import ResultReader
-    from napari_ssl_pretrain.gui.status import StatusLine
     from napari_ssl_pretrain.spec import events as ev
     from napari_ssl_pretrain.spec.status import RunStatus
 
-FULL = 1000
 
-
-class Shown(NamedTuple):
-    """Where a run is shown in short."""
-
-    status: StatusLine
-    progress: QProgressBar
-
-
-class RunControl(QObject):
+class RunControl(JobControl):
     """Starts, finds, watches and stops one run at a time.
 
     Parameters
@@ -56,26 +43,17 @@ class RunControl(QObject):
         The status line and the bar.
     """
 
-    changed = Signal()
-    problem = Signal(object)
     layer_saved = Signal(str, str)
-    config_found = Signal(object)
+
+    STOPPING = "Stopping: the state is saved first. Stop again ends the process at once."
+    ENDED = "Ended at once; the last saved state can be resumed."
 
     def __init__(self, viewer: Any, crew: Crew, monitor: Monitor, shown: Shown) -> None:
-        super().__init__(monitor)
+        super().__init__(viewer, crew, monitor, shown)
         self.results = LayerQueue(viewer, self)
-        self.activity = Activity()
-        self.calm = Calm(viewer, self)
-        self.handle: runner.RunHandle | None = None
-        self._crew, self._monitor = crew, monitor
-        self._status, self._progress = shown
-        self._starting = self._stop_wanted = self._found = self._saved = False
+        self._monitor = monitor
+        self._found = self._saved = False
         self._size = self._speed_key = ""
-
-    @property
-    def active(self) -> bool:
-        """Whether a run is starting or under way."""
-        return self._starting or self.handle is not None
 
     def start(
         self,
@@ -84,50 +62,20 @@ class RunControl(QObject):
         reader: ResultReader,
     ) -> None:
         """Launch a run in a worker and watch it."""
-        self._begin(found=False)
+        self._begin_run(found=False)
         self._status.say("Starting: the process loads its libraries, which takes some seconds.")
         self._work(watch.start_and_watch, launch, sources, reader)
 
     def attach(self, handle: runner.RunHandle, reader: ResultReader) -> None:
         """Watch a run that was found."""
-        self._begin(found=True)
+        self._begin_run(found=True)
         self._work(watch.watch, handle, reader)
 
-    def _begin(self, *, found: bool) -> None:
-        self._starting, self._found = True, found
-        self._stop_wanted = self._saved = False
+    def _begin_run(self, *, found: bool) -> None:
+        self._found, self._saved = found, False
         self._size = self._speed_key = ""
         self._monitor.clear()
-        self._progress.setRange(0, 0)
-        self._progress.setFormat("")
-        self.changed.emit()
-
-    def _work(self, work: Callable[..., Any], *args: Any) -> None:
-        self._crew.start(
-            work,
-            *args,
-            yielded=self._on_update,
-            returned=self._on_end,
-            errored=self._on_unexpected,
-        )
-
-    def stop(self) -> None:
-        """Ask the run to save and end; asked again, end its process."""
-        if self.handle is None:
-            self._stop_wanted = True
-        elif self._stop_wanted and self.handle.kill():
-            self._status.say("Ended at once; the last saved state can be resumed.")
-            return
-        else:
-            self._ask_to_stop(self.handle)
-        self._status.say("Stopping: the state is saved first. Stop again ends the process at once.")
-
-    def _ask_to_stop(self, handle: runner.RunHandle) -> None:
-        self._stop_wanted = True
-        try:
-            handle.request_stop()
-        except UserError as error:
-            self.problem.emit(error)
+        self._begin()
 
     def _on_update(self, update: watch.Update | None) -> None:
         if isinstance(update, watch.Started):
@@ -143,12 +91,9 @@ class RunControl(QObject):
             self._on_problem(update.error)
 
     def _on_started(self, handle: runner.RunHandle) -> None:
-        self.handle, self._starting = handle, False
-        self.calm.begin()
+        self._hold(handle)
         remember.save_run(handle.run, watching=True)
-        if self._stop_wanted:
-            self._ask_to_stop(handle)
-        elif self._found:
+        if self._found and not self._stop_wanted:
             self._status.say(f"Found {handle.run.run_name}, which goes on.")
         self.changed.emit()
 
@@ -192,10 +137,7 @@ class RunControl(QObject):
         if not status.steps or status.state in {"starting", "preparing"}:
             self._progress.setRange(0, 0)
             return
-        self._progress.setRange(0, FULL)
-        self._progress.setValue(round(FULL * status.step / status.steps))
-        left = status.seconds_left
-        self._progress.setFormat("%p%" if left is None else f"%p%, {duration(left)} left")
+        self._show_share(status.step / status.steps, status.seconds_left)
 
     def _on_end(self, finished: ev.RunFinished | None) -> None:
         handle = self.handle
@@ -214,19 +156,6 @@ class RunControl(QObject):
             return
         line = last_line(status, handle.run, saved=self._saved)
         self._status.say(line, error=status.state == "failed")
-
-    def _on_unexpected(self, error: Exception) -> None:
-        self._rest()
-        self._status.say(f"Something went wrong: {type(error).__name__}: {error}", error=True)
-
-    def _rest(self) -> None:
-        """Watch nothing any more."""
-        self.handle, self._starting = None, False
-        self._progress.setRange(0, FULL)
-        self._progress.setFormat("")
-        self.activity.close()
-        self.calm.end()
-        self.changed.emit()
 
 
 def as_error(text: str) -> UserError | None:

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
-
 from napari_ssl_pretrain.errors import ConfigError, UserError
 from napari_ssl_pretrain.gui import remember, study_watch
-from napari_ssl_pretrain.gui.calm import Calm
-from napari_ssl_pretrain.gui.monitor import Activity
+from napari_ssl_pretrain.gui.job_control import FULL, JobControl, Shown
 from napari_ssl_pretrain.gui.problem import Problem
-from napari_ssl_pretrain.gui.run_control import FULL, Shown
-from napari_ssl_pretrain.gui.words import duration
 from napari_ssl_pretrain.spec.transfer import TransferConfig
 from napari_ssl_pretrain.spec.yaml_io import parse_yaml
 
@@ -27,7 +22,7 @@ if TYPE_CHECKING:
     from napari_ssl_pretrain.spec.study_dir import StudyDir
 
 
-class StudyControl(QObject):
+class StudyControl(JobControl):
     """Starts, finds, watches and stops one study at a time.
 
     Parameters
@@ -42,36 +37,26 @@ class StudyControl(QObject):
         The status line and the bar.
     """
 
-    changed = Signal()
-    problem = Signal(object)
-    config_found = Signal(object)
+    STOPPING = "Stopping at the next step. Stop again ends the process at once."
+    ENDED = "Ended at once."
 
     def __init__(self, viewer: Any, crew: Crew, view: StudyView, shown: Shown) -> None:
-        super().__init__(view)
-        self.handle: runner.StudyHandle | None = None
+        super().__init__(viewer, crew, view, shown)
         self.study: StudyDir | None = None
-        self.activity = Activity()
-        self.calm = Calm(viewer, self)
-        self._crew, self._view = crew, view
-        self._status, self._progress = shown
-        self._starting = self._stop_wanted = self._progressed = False
-
-    @property
-    def active(self) -> bool:
-        """Whether a study is starting or under way."""
-        return self._starting or self.handle is not None
+        self._view = view
+        self._progressed = False
 
     def start(
         self, start: Callable[[TransferConfig], runner.StudyHandle], config: TransferConfig
     ) -> None:
         """Start a study in a worker and watch it."""
-        self._begin()
+        self._begin_study()
         self._status.say("Starting: the process loads its libraries, which takes some seconds.")
         self._work(study_watch.start_and_watch, start, config)
 
     def attach(self, handle: runner.StudyHandle) -> None:
         """Watch a study that was found."""
-        self._begin()
+        self._begin_study()
         self._status.say(f"Found {handle.study.run_name}, begun earlier.")
         self._work(study_watch.watch_study, handle)
 
@@ -83,40 +68,10 @@ class StudyControl(QObject):
         self._status.say(f"The report of {found.study.results}")
         self.changed.emit()
 
-    def _begin(self) -> None:
-        self._starting, self._stop_wanted, self._progressed = True, False, False
-        self.study = None
+    def _begin_study(self) -> None:
+        self._progressed, self.study = False, None
         self._view.clear()
-        self._progress.setRange(0, 0)
-        self._progress.setFormat("")
-        self.changed.emit()
-
-    def _work(self, work: Callable[..., Any], *args: Any) -> None:
-        self._crew.start(
-            work,
-            *args,
-            yielded=self._on_update,
-            returned=self._on_end,
-            errored=self._on_unexpected,
-        )
-
-    def stop(self) -> None:
-        """Ask the study to end; asked again, end its process."""
-        if self.handle is None:
-            self._stop_wanted = True
-        elif self._stop_wanted and self.handle.kill():
-            self._status.say("Ended at once.")
-            return
-        else:
-            self._ask_to_stop(self.handle)
-        self._status.say("Stopping at the next step. Stop again ends the process at once.")
-
-    def _ask_to_stop(self, handle: runner.StudyHandle) -> None:
-        self._stop_wanted = True
-        try:
-            handle.request_stop()
-        except UserError as error:
-            self.problem.emit(error)
+        self._begin()
 
     def _on_update(self, update: Update | None) -> None:
         if isinstance(update, study_watch.StudyStarted):
@@ -133,12 +88,9 @@ class StudyControl(QObject):
             self.problem.emit(update.error)
 
     def _on_started(self, handle: runner.StudyHandle) -> None:
-        self.handle, self._starting = handle, False
         self.study = handle.study
-        self.calm.begin()
+        self._hold(handle)
         remember.save_study(handle.study, watching=True)
-        if self._stop_wanted:
-            self._ask_to_stop(handle)
         self.changed.emit()
 
     def _on_news(self, news: StudyNews) -> None:
@@ -164,10 +116,7 @@ class StudyControl(QObject):
     def _show_progress(self, event: ev.Progress, name: str) -> None:
         if not self._stop_wanted:
             self._status.say(f"{name}: {event.message or 'working'}.")
-        self._progress.setRange(0, FULL)
-        self._progress.setValue(round(FULL * event.done / max(1, event.total)))
-        left = event.seconds_left
-        self._progress.setFormat("%p%" if left is None else f"%p%, {duration(left)} left")
+        self._show_share(event.done / max(1, event.total), event.seconds_left)
         # last, for napari's bar handles waiting events inside: the end may be among them
         self.activity.show(event.done, event.total, name)
 
@@ -193,16 +142,3 @@ class StudyControl(QObject):
             self.problem.emit(ConfigError(subject, rest.rstrip(".")))
         else:
             self._status.say(f"Failed: {finished.message}", error=True)
-
-    def _on_unexpected(self, error: Exception) -> None:
-        self._rest()
-        self._status.say(f"Something went wrong: {type(error).__name__}: {error}", error=True)
-
-    def _rest(self) -> None:
-        """Watch nothing any more."""
-        self.handle, self._starting = None, False
-        self._progress.setRange(0, FULL)
-        self._progress.setFormat("")
-        self.activity.close()
-        self.calm.end()
-        self.changed.emit()

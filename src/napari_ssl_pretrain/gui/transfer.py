@@ -5,19 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from magicgui.widgets import Container, PushButton
 from napari.layers import Image as ImageLayer
-from qtpy.QtCore import QSize, QTimer, QUrl
+from qtpy.QtCore import QTimer, QUrl
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QProgressBar, QTabWidget, QVBoxLayout, QWidget
 
 from napari_ssl_pretrain import runner
 from napari_ssl_pretrain.errors import UserError
 from napari_ssl_pretrain.gui import docks, remember, study_watch
-from napari_ssl_pretrain.gui.crew import Crew
+from napari_ssl_pretrain.gui.job_dock import JobDock
 from napari_ssl_pretrain.gui.layer_source import OWN
-from napari_ssl_pretrain.gui.run_control import Shown
-from napari_ssl_pretrain.gui.status import StatusLine
 from napari_ssl_pretrain.gui.study_control import StudyControl
 from napari_ssl_pretrain.gui.study_form import StudyForm
 from napari_ssl_pretrain.gui.study_view import StudyView
@@ -36,13 +32,12 @@ BUTTONS = {
     "open_report": ("Open report", "Show the report in the browser."),
     "open_cases": ("Open cases", "Show the median and the worst test image as layers."),
 }
-REMEMBER_MS = 500
 ORDER = ("image", "truth", "scratch", "frozen", "pretrained")
 OPACITY = 0.6
 """Of what is drawn over the image of a case."""
 
 
-class Transfer(QWidget):
+class Transfer(JobDock):
     """Find out whether a pretrained network helps on labelled images.
 
     Parameters
@@ -53,106 +48,33 @@ class Transfer(QWidget):
         Starts a study; the real one by default.
     """
 
+    MEMORY = "transfer"
+
     def __init__(
         self,
         viewer: napari.viewer.Viewer,
         *,
         start: Callable[[TransferConfig], runner.StudyHandle] = runner.start_study,
     ) -> None:
-        super().__init__()
-        self.viewer: Any = getattr(viewer, "__wrapped__", viewer)
+        super().__init__(viewer)
         self._start_study = start
-        self._crew = Crew()
         self.form = StudyForm(self._crew, partial(docks.run_folders, self.viewer))
-        self.form.set_fields(remember.load("transfer"))
+        self.form.set_fields(remember.load(self.MEMORY))
         self.view = StudyView(self.viewer)
-        self.status = StatusLine()
-        self.progress = QProgressBar()
-        shown = Shown(self.status, self.progress)
-        self.control = StudyControl(self.viewer, self._crew, self.view, shown)
-        self.buttons: dict[str, PushButton] = {}
-        self._lay_out()
-        self._connect()
-        self._refresh_buttons()
-        docks.register(self)
+        self.control = StudyControl(self.viewer, self._crew, self.view, self.shown)
+        pages = {"Settings": self.form, "Result": self.view}
+        self.lay_out(pages, BUTTONS, "Choose a pretrained network and labelled images, then Start.")
+        self.begin(self.form, self.control, (self.view.close_links,))
         QTimer.singleShot(0, self._find_study)
-
-    def sizeHint(self) -> QSize:
-        """Ask for the width of napari's other docks."""
-        return QSize(370, 700)
-
-    def _lay_out(self) -> None:
-        self.tabs = QTabWidget()
-        self.tabs.setObjectName("tabs")
-        self.tabs.setDocumentMode(True)
-        self.tabs.addTab(self.form, "Settings")
-        self.tabs.addTab(self.view, "Result")
-        self.status.setObjectName("status")
-        self.progress.setObjectName("progress")
-        self.progress.setRange(0, 1000)
-        self.progress.setValue(0)
-        self.progress.setFormat("")
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(4, 4, 4, 4)
-        layout.setSpacing(4)
-        layout.addWidget(self.tabs, 1)
-        layout.addWidget(self._button_row().native)
-        layout.addWidget(self.progress)
-        layout.addWidget(self.status)
-        self.setMinimumWidth(300)
-        self.status.say("Choose a pretrained network and labelled images, then Start.")
-
-    def _button_row(self) -> Any:
-        for name, (text, tip) in BUTTONS.items():
-            button = PushButton(text=text, tooltip=tip)
-            button.native.setObjectName(name)
-            button.native.setMinimumWidth(20)
-            self.buttons[name] = button
-        row: Any = Container(widgets=list(self.buttons.values()), layout="horizontal", labels=False)
-        row.margins = (0, 0, 0, 0)
-        inner = row.native.layout()
-        if inner is not None:
-            inner.setSpacing(4)
-        self._row = row
-        return row
-
-    def _connect(self) -> None:
-        for name, button in self.buttons.items():
-            button.native.clicked.connect(getattr(self, f"_on_{name}"))
-        self._memory = QTimer(self)
-        self._memory.setSingleShot(True)
-        self._memory.setInterval(REMEMBER_MS)
-        self._memory.timeout.connect(self._remember)
-        self.form.changed.connect(lambda _: self._memory.start())
-        self.form.link_clicked.connect(self._on_link)
-        self.control.changed.connect(self._refresh_buttons)
-        self.control.problem.connect(self._show_error)
-        self.control.config_found.connect(self.setValue)
-        ends = (
-            self._crew.dismiss,
-            self.control.activity.close,
-            self.control.calm.end,
-            self.view.close_links,
-        )
-        self.destroyed.connect(partial(_part, ends))
 
     def value(self) -> TransferConfig:
         """Return the study that the form shows; raises ``ConfigError`` if it is wrong."""
-        return self.form.value()
+        config: TransferConfig = self.form.value()
+        return config
 
-    def setValue(self, config: TransferConfig) -> None:
-        """Show a study."""
-        self.form.setValue(config)
-
-    def _remember(self) -> None:
-        remember.save("transfer", self.form.fields())
-
-    def _show_error(self, error: UserError) -> None:
+    def _remedy(self, error: UserError) -> str:
         taken = error.subject == "output" and "report" in error.rule
-        extra = '<a href="next">Take the next free name.</a>' if taken else ""
-        if self.form.show_error(error, extra=extra):
-            self.tabs.setCurrentWidget(self.form)
-        self.status.say(str(error), error=True)
+        return '<a href="next">Take the next free name.</a>' if taken else ""
 
     def _on_link(self, _target: str) -> None:
         self.form.set("output", study_watch.next_output(str(self.form.get("output"))))
@@ -176,9 +98,6 @@ class Transfer(QWidget):
         self._remember()
         self.tabs.setCurrentWidget(self.view)
         self.control.start(self._start_study, config)
-
-    def _on_stop(self) -> None:
-        self.control.stop()
 
     def _on_open_report(self) -> None:
         if self.control.study is not None:
@@ -212,9 +131,6 @@ class Transfer(QWidget):
         layer.metadata = {OWN: {"file": str(self.control.study and self.control.study.pictures)}}
         self.viewer.layers.append(layer)
 
-    def _unexpected(self, error: Exception) -> None:
-        self.status.say(f"Something went wrong: {type(error).__name__}: {error}", error=True)
-
     def _find_study(self) -> None:
         """Look for a study begun here earlier, and for runs to compare."""
         self.form.checkpoint.suggest("")
@@ -238,9 +154,3 @@ class Transfer(QWidget):
 def _height(shown: str) -> int:
     """Return how high above the image the picture of a case lies."""
     return ORDER.index(shown) if shown in ORDER else len(ORDER)
-
-
-def _part(ends: tuple[Callable[[], None], ...], *_: object) -> None:
-    """Leave the study alone, and let go of the viewer."""
-    for end in ends:
-        end()

@@ -149,19 +149,25 @@ def visible_moments(images: Array, hidden: Array) -> tuple[Array, Array]:
     one alike.
     """
     xp = array_namespace(images)
-    axes = tuple(range(2, images.ndim))
     visible = 1 - hidden
+    mean = visible_mean(images, visible)
+    square = visible_mean((images - mean) ** 2, visible)
+    return mean, xp.sqrt(square + LEAST_SPREAD**2)
+
+
+def visible_mean(images: Array, visible: Array) -> Array:
+    """Return the mean where ``visible`` (``B 1 *spatial``) is 1 as ``B C 1 …``; else 0."""
+    xp = array_namespace(images)
+    axes = tuple(range(2, images.ndim))
     count = xp.sum(visible, axis=axes, keepdims=True)
     count = xp.where(count > 0, count, xp.ones_like(count))
-    mean = xp.sum(images * visible, axis=axes, keepdims=True) / count
-    square = xp.sum((images - mean) ** 2 * visible, axis=axes, keepdims=True) / count
-    return mean, xp.sqrt(square + LEAST_SPREAD**2)
+    return xp.sum(images * visible, axis=axes, keepdims=True) / count
 
 
 def fill_mean(images: Array, hidden: Array) -> Array:
     """Put the mean of the visible pixels of each sample and channel where ``hidden`` is 1."""
-    mean, _ = visible_moments(images, hidden)
-    return images * (1 - hidden) + mean * hidden
+    visible = 1 - hidden
+    return images * visible + visible_mean(images, visible) * hidden
 
 
 SCALES = (4.0, 1.0, 0.5, 0.3)

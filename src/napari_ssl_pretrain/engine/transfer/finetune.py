@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from napari_ssl_pretrain.data.tiling import blend_weight, tiles
-from napari_ssl_pretrain.engine.load import load_weights
+from napari_ssl_pretrain.engine.load import load_weights, without_head
 from napari_ssl_pretrain.engine.machine import fresh_network
 from napari_ssl_pretrain.engine.optim import learning_rate_at
 from napari_ssl_pretrain.spec.backbones import BACKBONES
@@ -105,10 +105,7 @@ def start_network(
         torch.manual_seed(seed)  # noqa: TID251 - layers draw from the global generator
         model.replace_head(setting.classes)
     if arm != "scratch":
-        heads = model.head_prefixes()
-        load_weights(
-            model, {n: v for n, v in pretrained.items() if not n.startswith(heads)}, source
-        )
+        load_weights(model, without_head(pretrained, model), source)
     if arm == "frozen":
         for name, parameter in model.named_parameters():
             if name.startswith(model.encoder_prefixes()):

@@ -6,9 +6,10 @@ import os
 import shutil
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from napari_ssl_pretrain.data.writers import write_text
+from napari_ssl_pretrain.engine.failures import explain, refuse, refuse_unwritable
 from napari_ssl_pretrain.engine.report import Reporter
 from napari_ssl_pretrain.errors import ConfigError, RunFailed, UserError
 from napari_ssl_pretrain.spec import events as ev
@@ -34,7 +35,8 @@ REPORT_FILES = (
 
 OTHER = "Choose another folder."
 _GLOB = "*?["
-_DISK_FULL = 28
+MEMORY = "Out of memory. Use a smaller network, smaller images, or --device cpu."
+DISK = "Free some space and begin again."
 
 
 def run_transfer(
@@ -134,7 +136,8 @@ class _Job:
             message = str(error)
             raise
         except Exception as error:
-            message = explain(error)
+            place = self.place.results
+            message = explain(error, memory=MEMORY, where=place, disk=DISK)
             raise RunFailed(self.place.results, message.rstrip(".")) from error
         finally:
             if self._open:
@@ -165,7 +168,7 @@ class _Job:
             write_text(self.place.config, dump_yaml(self.config.model_dump(mode="json")))
             self.say.open(self.place.events, append=False)
         except OSError as error:
-            _refuse(results, error)
+            refuse(error, "output", results)
         self._open = True
 
 
@@ -196,7 +199,7 @@ def check_output(config: TransferConfig, place: StudyDir, *, overwrite: bool) ->
             value=config.output,
             remedy="Choose another folder, or add --overwrite to replace it.",
         )
-    _refuse_unwritable(results, config.output)
+    refuse_unwritable(results, "output", config.output)
 
 
 def _folders(config: TransferConfig) -> Iterator[tuple[str, Path]]:
@@ -209,49 +212,3 @@ def _folders(config: TransferConfig) -> Iterator[tuple[str, Path]]:
         while any(c in path.name for c in _GLOB) and not path.exists():
             path = path.parent
         yield field, (path.parent if path.is_file() else path).resolve()
-
-
-def _refuse_unwritable(results: Path, given: str) -> None:
-    """Find out that the report cannot be written before anything else is done.
-
-    Raises
-    ------
-    ConfigError
-        The nearest folder that exists is no folder, or cannot be written.
-    """
-    place = results
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    if not place.is_dir():
-        rule = f"{place} is a file, not a folder"
-        raise ConfigError("output", rule, value=given, remedy=OTHER)
-    probe = place / f".napari-ssl-pretrain-{os.getpid()}"
-    try:
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        _refuse(given, error)
-
-
-def _refuse(given: object, error: OSError) -> NoReturn:
-    """Refuse a folder that cannot be written.
-
-    Raises
-    ------
-    ConfigError
-        Always.
-    """
-    raise ConfigError(
-        "output", f"cannot be written ({error.strerror or error})", value=given, remedy=OTHER
-    ) from None
-
-
-def explain(error: Exception) -> str:
-    """Turn what went wrong into a sentence with a remedy."""
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    low = text.lower()
-    if isinstance(error, MemoryError) or "out of memory" in low or "allocate memory" in low:
-        return "Out of memory. Use a smaller network, smaller images, or --device cpu."
-    if isinstance(error, OSError) and error.errno == _DISK_FULL:
-        return f"The disk is full ({error.filename}). Free some space and begin again."
-    return f"{type(error).__name__}: {text}"

@@ -112,7 +112,7 @@ class Runner:
         self._curve: list[CurvePoint] = []
         self._rates: dict[str, float] = {}
         self._sweep: list[dict[str, Any]] = []
-        self._predictions: dict[tuple[str, int, str], list[np.ndarray]] = {}
+        self._predictions: dict[tuple[str, str], np.ndarray] = {}  # of first frames, for pictures
         self._done = self._total = 0
         self._began = self._last_said = time.monotonic()
         self._parameters = 0
@@ -268,18 +268,17 @@ class Runner:
         ]
         scheme, few = self.study.scheme, self._frames() < FEWEST_UNITS
         overlaps: list[float] = []
+        pictured = count == self.study.n_labels[-1] and seed == self.study.config.seed
         for pair in self.study.test.images:
-            found = []
             for number, frame in enumerate(self._read(pair)):
                 made = ft.predict_classes(tuned.model, self.setting, frame.image)
-                found.append(made)
+                if pictured and number == 0:
+                    self._predictions[arm, pair.name] = made
                 for name, box in units(frame.classes.shape, few=few):
                     unit = " ".join(filter(None, (pair.name, f"[{number}]" * (number > 0), name)))
                     scores = score_units(made[box], frame.classes[box], scheme)
                     self._scores.append(Score(arm, count, seed, pair.name, unit, **scores))
                     overlaps.append(scores["iou"])
-            if count == self.study.n_labels[-1] and seed == self.study.config.seed:
-                self._predictions[arm, count, pair.name] = found
         mean = float(np.mean(overlaps))
         self._say(ev.FineTuned(arm=arm, n_labels=count, seed=seed, iou=mean))
 
@@ -292,8 +291,7 @@ class Runner:
         shown = {pair.name: self._read(pair)[0] for pair in self.study.test.images}
         if not {"scratch", "pretrained"} <= {s.arm for s in mine}:
             return ()  # stopped before
-        made = {(arm, name): found[0] for (arm, _, name), found in self._predictions.items()}
-        return choose_pictures(mine, shown, made, self.study.config.arms, count)
+        return choose_pictures(mine, shown, self._predictions, self.study.config.arms, count)
 
     def _heed(self) -> None:
         if self._should_stop():
