@@ -1,7 +1,7 @@
 """Make the pictures of the user guide from the real program: ``python docs/make_screenshots.py``.
 
 A real training runs for about two minutes on parts of an image that scikit-image carries, and a
-real comparison for about three. ``pretrain`` or ``transfer`` behind it makes those pictures alone.
+real comparison for about eight. ``pretrain`` or ``transfer`` behind it makes those pictures alone.
 Without a screen: ``xvfb-run -a -s "-screen 0 1600x1000x24" python docs/make_screenshots.py``.
 """
 
@@ -158,7 +158,7 @@ def transfer(viewer: Any) -> None:
         "images": "labelled/images",
         "labels": "labelled/labels",
         "n_labels": (1, 2, 4),
-        "minutes": 0.1,
+        "minutes": 0.25,
         "output": "does_it_help",
     }
     for path, value in fields.items():
