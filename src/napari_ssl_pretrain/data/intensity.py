@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from napari_ssl_pretrain.data.boxes import cut, is_sampled, spread
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from napari_ssl_pretrain.data.images import Image
 
@@ -90,9 +92,9 @@ def measure(
     image: Image,
     normalization: Normalization,
     custom: Statistics | None = None,
-    memory_gb: float = 1.0,
+    memory_gb: float = 0.25,
 ) -> ImageIntensity:
-    """Measure a whole image, all its frames, in blocks.
+    """Measure an image, all its frames, in blocks; a huge one in boxes spread over it.
 
     Parameters
     ----------
@@ -113,14 +115,26 @@ def measure(
     ValueError
         ``custom`` is wanted and not given.
     """
-    moments = _Moments(image.in_channels)
     voxels = image.frames * math.prod(image.spatial)
     ranks = _Ranks(image.info.dtype, image.in_channels, voxels, memory_gb)
-    for block in blocks(image):
-        moments.add(block)
-        if normalization == "percentile":
-            ranks.add(block)
-    return _intensity(moments, ranks, image.info.dtype, normalization, custom)
+    return _measure(blocks(image), ranks, image.info.dtype, normalization, custom)
+
+
+def measure_blocks(
+    parts: Iterable[np.ndarray],
+    image: Image,
+    normalization: Normalization,
+    custom: Statistics | None = None,
+) -> ImageIntensity:
+    """Measure what was made of parts of an image, each ``C *spatial`` in the image's dtype.
+
+    Raises
+    ------
+    ValueError
+        ``custom`` is wanted and not given.
+    """
+    ranks = _Ranks(image.info.dtype, image.in_channels, _SAMPLE * 2, 0.0)
+    return _measure(parts, ranks, image.info.dtype, normalization, custom)
 
 
 def measure_array(
@@ -133,12 +147,23 @@ def measure_array(
     ValueError
         ``custom`` is wanted and not given.
     """
-    moments = _Moments(len(array))
     ranks = _Ranks(array.dtype, len(array), array[0].size, math.inf)
-    moments.add(array)
-    if normalization == "percentile":
-        ranks.add(array)
-    return _intensity(moments, ranks, array.dtype, normalization, custom)
+    return _measure([array], ranks, array.dtype, normalization, custom)
+
+
+def _measure(
+    parts: Iterable[np.ndarray],
+    ranks: _Ranks,
+    dtype: np.dtype,
+    normalization: Normalization,
+    custom: Statistics | None,
+) -> ImageIntensity:
+    moments = _Moments(ranks.channels)
+    for block in parts:
+        moments.add(block)
+        if normalization == "percentile":
+            ranks.add(block)
+    return _intensity(moments, ranks, dtype, normalization, custom)
 
 
 def training_set_statistics(images: Sequence[Image]) -> Statistics:
@@ -169,18 +194,21 @@ def finite(array: np.ndarray, fill: np.ndarray) -> np.ndarray:
 
 
 def blocks(image: Image) -> Iterator[np.ndarray]:
-    """Read all frames of an image in boxes of limited memory.
+    """Read all frames of an image in boxes of limited memory; of a huge one, boxes spread over it.
 
     Raises
     ------
     DataError
         The pixels cannot be decoded.
     """
-    rows = max(1, image.spatial[0] * _BLOCK_BYTES // max(1, image.frame_bytes))
-    rest = (slice(None),) * (image.ndim - 1)
+    if is_sampled(image):
+        for frame, box in spread(image):
+            yield image.read(frame, box)
+        return
+    voxels = _BLOCK_BYTES // (image.in_channels * image.info.dtype.itemsize)
     for frame in range(image.frames):
-        for row in range(0, image.spatial[0], rows):
-            yield image.read(frame, (slice(row, min(row + rows, image.spatial[0])), *rest))
+        for box in cut(image.spatial, voxels):
+            yield image.read(frame, box)
 
 
 def _intensity(
@@ -267,6 +295,7 @@ class _Ranks:
     """Percentiles: exact by counting for 8- and 16-bit integers, else from the pixels kept."""
 
     def __init__(self, dtype: np.dtype, channels: int, voxels: int, memory_gb: float) -> None:
+        self.channels = channels
         self._counted = dtype.kind in "ui" and dtype.itemsize <= 2  # noqa: PLR2004
         self._lowest = int(np.iinfo(dtype).min) if self._counted else 0
         self._bins = 1 << (8 * dtype.itemsize) if self._counted else 0
@@ -287,8 +316,7 @@ class _Ranks:
 
     def percentiles(self, percents: Sequence[float]) -> np.ndarray:
         """Return percentiles (percentile by channel), interpolated linearly as numpy does."""
-        channels = len(self._kept)
-        return np.array([self._of_channel(c, percents) for c in range(channels)]).T
+        return np.array([self._of_channel(c, percents) for c in range(self.channels)]).T
 
     def _of_channel(self, channel: int, percents: Sequence[float]) -> list[float]:
         if not self._counted:

@@ -32,6 +32,8 @@ _LARGEST_TEXT = 1 << 26
 """Bytes of the largest metadata file."""
 _RATIO = 200_000
 """No more bytes of an image than this stand for one byte stored."""
+_SPARSE = 1 << 38
+"""Bytes up to which an image may leave out any number of chunks, for they cost nothing to read."""
 _MANY, _TINY = 1_000_000, 64
 _BY_TYPE = {"time": "T", "channel": "C"}
 
@@ -138,7 +140,11 @@ def _check_size(array: Any) -> int:
 
 
 def _check_stored(folder: Path, claimed: int) -> None:
-    """Refuse an array of which nothing is stored, or next to nothing of what it claims.
+    """Refuse an array of which nothing is stored, or next to nothing of very much that it claims.
+
+    Chunks that are missing are read as the fill value, a box at a time, so a volume with few
+    chunks is as good as any other. What is claimed beyond :data:`_SPARSE` has to be backed by
+    data, since all work on an image, and all results, grow with what it claims.
 
     Raises
     ------
@@ -149,7 +155,7 @@ def _check_stored(folder: Path, claimed: int) -> None:
     for root, _, files in os.walk(folder):
         for name in set(files) - _METADATA:
             held += max(1, (Path(root) / name).stat().st_size)
-            if claimed <= held * _RATIO:  # a whole image says so by its first chunk
+            if claimed <= max(_SPARSE, held * _RATIO):  # a whole image says so by its first chunk
                 return
     if not held:
         raise RefusedError("has metadata but no pixels stored", "Copy or export it again.")
