@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from napari_ssl_pretrain.data.intensity import measure_array
 from napari_ssl_pretrain.data.writers import to_dtype
-from napari_ssl_pretrain.engine.infer import Restorer
+from napari_ssl_pretrain.engine import slabs
+from napari_ssl_pretrain.engine.infer import Restorer, Source
 from napari_ssl_pretrain.pretext import Crappify, Masking
 
 
@@ -134,3 +135,37 @@ def test_masking_needs_to_be_told_what_is_hidden():
     frame = np.ones((1, 8, 8), np.float32)
     with pytest.raises(ValueError, match="hidden tokens"):
         restorer(Masking(token_size=(4, 4)), (8, 8))(frame, measure_array(frame, "zscore"))
+
+
+@given(shapes, st.data())
+def test_any_number_of_columns_and_slabs_gives_the_same(shape, data):
+    """What is put together in the least memory is what is put together at once."""
+    tile = tuple(data.draw(st.integers(2, 9)) for _ in shape)
+    made = restorer(Crappify(axis_factors=(1.0,) * len(shape)), tile, 0.5)
+    frame = np.random.default_rng(math.prod(shape)).normal(0, 9, (2, *shape)).astype(np.float32)
+    intensity = measure_array(frame, "zscore")
+    whole = made(frame, intensity)
+    align = tuple(data.draw(st.integers(1, 9)) for _ in shape)
+    read = []
+
+    def pixels(box):
+        read.append(math.prod(b.stop - b.start for b in box))
+        return frame[(slice(None), *box)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slabs, "SLAB_BYTES", data.draw(st.integers(1, 1 << 16)))
+        patch.setattr(slabs, "ALIGN", {len(shape): align})
+        seen, out = np.zeros(shape, int), np.zeros_like(frame)
+        for box, block in made.stream(Source(frame.shape, pixels), intensity):
+            seen[box] += 1
+            out[(slice(None), *box)] = block
+    assert (seen == 1).all()
+    np.testing.assert_allclose(out, whole, atol=1e-4, rtol=1e-4)
+
+
+def test_slabs_of_a_huge_volume_are_bounded():
+    layout = slabs.Layout((3420,) * 3, (3420,) * 3, (64,) * 3, (16,) * 3, (1,) * 3, 1)
+    area = next(iter(layout.slabs()))
+    assert math.prod(b.stop - b.start for b in area.box) * 4 < 2 * slabs.SLAB_BYTES
+    ideal = math.prod(map(len, layout.starts))
+    assert ideal <= layout.count < 1.3 * ideal

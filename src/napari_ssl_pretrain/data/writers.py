@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import tifffile
@@ -243,8 +243,19 @@ def _atomic(path: Path, save: Callable[[Path], object]) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise ConfigError(
-            path,
-            f"cannot be written ({error.strerror or error})",
-            remedy="Choose another result_dir, or free space there.",
-        ) from None
+        cannot_write(path, error)
+
+
+def cannot_write(path: Path, error: OSError) -> NoReturn:
+    """Tell the user that a result cannot be written.
+
+    Raises
+    ------
+    ConfigError
+        Always.
+    """
+    raise ConfigError(
+        path,
+        f"cannot be written ({error.strerror or error})",
+        remedy="Choose another result_dir, or free space there.",
+    ) from None

@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
 
-from napari_ssl_pretrain.data.tiling import blend_weight, tiles
+from napari_ssl_pretrain.engine.slabs import Layout, Sums
 from napari_ssl_pretrain.pretext import Crappify, Intensity, Masking, PretextBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from napari_ssl_pretrain.data.boxes import Box
     from napari_ssl_pretrain.data.intensity import ImageIntensity
     from napari_ssl_pretrain.engine.backbones import Backbone
 
 OVERLAP = 0.25
 """Share of a tile that neighbours overlap."""
+
+
+class Source(NamedTuple):
+    """A frame that is read by box.
+
+    Attributes
+    ----------
+    shape
+        ``C *spatial``.
+    read
+        From a box inside the frame to its pixels ``C *box``, finite; the worsened frame for
+        crappify, the clean one for masking.
+    """
+
+    shape: tuple[int, ...]
+    read: Callable[[Box], np.ndarray]
 
 
 class Restorer:
@@ -79,29 +96,57 @@ class Restorer:
         progress
             Called with tiles done and in all.
         """
-        spatial = frame.shape[1:]
-        padded, hidden = self._padded(frame, hidden)
-        size = padded.shape[1:]
-        total = np.zeros(padded.shape, np.float32)
-        weights = np.zeros(size, np.float32)
-        weight = blend_weight(self._tile)
+        out = np.empty(frame.shape, np.float32)
+        source = Source(frame.shape, lambda box: frame[(slice(None), *box)])
+        told = None if hidden is None else lambda box: hidden[box]
+        for box, block in self.stream(source, intensity, told, progress):
+            out[(slice(None), *box)] = block
+        return out
+
+    def stream(
+        self,
+        source: Source,
+        intensity: ImageIntensity,
+        hidden: Callable[[Box], np.ndarray] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[tuple[Box, np.ndarray]]:
+        """Yield the network's image of a frame in boxes, each ``C *box``, which cover it.
+
+        No more of the frame is in memory than a slab of tiles.
+
+        Parameters
+        ----------
+        source
+            The frame, read by box.
+        intensity
+            Normalisation of the frame's image.
+        hidden
+            A box of the token grid, True where hidden (masking only).
+        progress
+            Called with tiles done and in all.
+        """
+        channels, *spatial = source.shape
         units = self._multiple()
         # neighbours are a whole token apart at least, also where a tile holds only one
         overlap = [
             max(0, min(int(t * OVERLAP), t - u)) for t, u in zip(self._tile, units, strict=True)
         ]
-        places = tiles(size, self._tile, overlap, units)
-        for first in range(0, len(places), self._batch_size):
-            some = places[first : first + self._batch_size]
-            for place, image in zip(
-                some, self._predict(padded, intensity, hidden, some), strict=True
-            ):
-                total[(slice(None), *place)] += image * weight
-                weights[place] += weight
-            if progress:
-                progress(min(first + len(some), len(places)), len(places))
-        total /= weights
-        return total[(slice(None), *(slice(0, n) for n in spatial))]
+        layout = Layout(spatial, self._size(spatial), self._tile, overlap, units, channels)
+        sums, done, total = Sums(layout, channels), 0, layout.count
+        for slab in layout.slabs():
+            frame, tokens = self._slab(source, hidden, slab.box)
+            sums.open(slab)
+            for first in range(0, len(slab.tiles), self._batch_size):
+                some = slab.tiles[first : first + self._batch_size]
+                places = [_within(tile, slab.box) for tile in some]
+                made = self._predict(frame, intensity, tokens, places)
+                for tile, image in zip(some, made, strict=True):
+                    sums.add(tile, image)
+                done += len(some)
+                if progress:
+                    progress(done, total)
+            if slab.ready[0].start < slab.ready[0].stop:
+                yield slab.ready, sums.ready(slab)
 
     def _multiple(self) -> tuple[int, ...]:
         """Return the steps that tiles start at: whole tokens, or whole worsened pixels."""
@@ -109,32 +154,40 @@ class Restorer:
             return self._task.token_size
         return tuple(round(f) if abs(f - round(f)) < 1e-6 else 1 for f in self._task.axis_factors)  # noqa: PLR2004
 
-    def _padded(
-        self, frame: np.ndarray, hidden: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Fill up the frame's far ends to whole tokens and to a tile at least.
+    def _size(self, spatial: Sequence[int]) -> list[int]:
+        """Return the size of a frame filled up to whole tokens and to a tile at least."""
+        return [
+            max(t, math.ceil(n / u) * u)
+            for n, t, u in zip(spatial, self._tile, self._units(), strict=True)
+        ]
 
-        They are mirrored, but for masking the last pixels are repeated: a mirror would put
+    def _units(self) -> tuple[int, ...]:
+        return self._task.token_size if isinstance(self._task, Masking) else (1,) * len(self._tile)
+
+    def _slab(
+        self, source: Source, hidden: Callable[[Box], np.ndarray] | None, box: Box
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Read a box of a frame, filled up where it reaches beyond the frame's far ends.
+
+        It is mirrored there, but for masking the last pixels are repeated: a mirror would put
         pixels of a hidden token into a visible one that is cut by the border.
         """
-        unit = self._task.token_size if isinstance(self._task, Masking) else (1,) * len(self._tile)
-        size = [
-            max(t, math.ceil(n / u) * u)
-            for n, t, u in zip(frame.shape[1:], self._tile, unit, strict=True)
-        ]
+        spatial = source.shape[1:]
+        inside = tuple(slice(b.start, min(b.stop, n)) for b, n in zip(box, spatial, strict=True))
+        ends = [(0, b.stop - i.stop) for b, i in zip(box, inside, strict=True)]
         mode: Literal["edge", "symmetric"] = (
             "edge" if isinstance(self._task, Masking) else "symmetric"
         )
-        ends = [(0, s - n) for s, n in zip(size, frame.shape[1:], strict=True)]
-        padded = np.pad(frame.astype(np.float32), [(0, 0), *ends], mode=mode)
-        if hidden is not None:
-            grid = [s // u for s, u in zip(size, unit, strict=True)]
-            hidden = np.pad(
-                hidden,
-                [(0, g - n) for g, n in zip(grid, hidden.shape, strict=True)],
-                constant_values=True,
-            )
-        return padded, hidden
+        frame = np.asarray(source.read(inside), np.float32)
+        frame = np.pad(frame, [(0, 0), *ends], mode=mode) if any(map(any, ends)) else frame
+        if hidden is None:
+            return frame, None
+        units = self._units()
+        grid = [math.ceil(n / u) for n, u in zip(spatial, units, strict=True)]
+        wanted = [slice(b.start // u, b.stop // u) for b, u in zip(box, units, strict=True)]
+        kept = tuple(slice(w.start, min(w.stop, g)) for w, g in zip(wanted, grid, strict=True))
+        ends = [(0, w.stop - k.stop) for w, k in zip(wanted, kept, strict=True)]
+        return frame, np.pad(hidden(kept), ends, constant_values=True)
 
     @torch.no_grad()
     def _predict(
@@ -182,3 +235,8 @@ class Restorer:
             for place in places
         ]
         return self._task.hide(images, known, torch.from_numpy(np.stack(cuts)).to(self._device))
+
+
+def _within(tile: Box, box: Box) -> Box:
+    """Return where a tile lies in a box that holds it."""
+    return tuple(slice(t.start - b.start, t.stop - b.start) for t, b in zip(tile, box, strict=True))
