@@ -56,7 +56,7 @@ def test_it_writes_weights_and_card(here, say, trained):
 @pytest.mark.parametrize(
     "case",
     [
-        ("onnx", "m", "--format: onnx: must be one of torch, safetensors"),
+        ("tflite", "m", "--format: tflite: must be one of torch, safetensors, onnx"),
         ("safetensors", "m.pth", "--output: m.pth: is no name of a safetensors file. Name it"),
         ("torch", "m.safetensors", "or take --format safetensors"),
         ("torch", "m.json", "is no name of a torch file. Name it m.pt."),

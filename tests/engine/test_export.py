@@ -13,79 +13,21 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from run_samples import TINY, config, do, write
+from export_samples import CASES, SIDES, make, outputs
+from run_samples import config, do, write
 
 from napari_ssl_pretrain import load_backbone
 from napari_ssl_pretrain.cli.parser import EXPORT_FORMATS
 from napari_ssl_pretrain.engine import checkpoint
-from napari_ssl_pretrain.engine.backbones import BackboneSpec, backbone_spec, build_backbone
+from napari_ssl_pretrain.engine.backbones import BackboneSpec
 from napari_ssl_pretrain.engine.export import FORMATS, export
 from napari_ssl_pretrain.engine.predict import predict
 from napari_ssl_pretrain.errors import CheckpointError, ConfigError
 from napari_ssl_pretrain.pretext.base import Intensity
 from napari_ssl_pretrain.pretext.masking import Masking
-from napari_ssl_pretrain.spec.backbones import BACKBONES
 from napari_ssl_pretrain.spec.card import without_folders
-from napari_ssl_pretrain.spec.config import PretrainConfig
-from napari_ssl_pretrain.spec.resolve import resolve
-from napari_ssl_pretrain.spec.summary import DataSummary, Hardware
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SIDES = {2: (16, 24), 3: (8, 16, 8)}
-CASES = [
-    (row.name, task, ndim)
-    for row in BACKBONES.values()
-    for task in row.tasks
-    for ndim in (2, 3)
-    if task == "masking" or ndim == 2
-]
-
-
-def make(path, name, task, ndim, channels=2, **groups):
-    """Write a checkpoint of random weights and return its content."""
-    asked = PretrainConfig(
-        result_dir="/home/somebody/results",
-        data={"train": "/home/somebody/images/x", "patch_size": SIDES[ndim]}
-        | groups.pop("data", {}),
-        pretext={"task": task, "token_size": 4},
-        backbone={"name": name, **TINY[name]},
-    )
-    summary = DataSummary(ndim, channels, (SIDES[ndim],), (0.1,) * ndim)
-    resolved = resolve(asked, summary, Hardware("cpu", 2, 8.0))
-    spec = backbone_spec(resolved, channels, summary.voxel_size)
-    model = build_backbone(spec)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
-    state = {
-        "format_version": 1,
-        "model": model.state_dict(),
-        "backbone": checkpoint.plain(spec._asdict()),
-        "task": task,
-        "axes": "CYX",
-        "ndim": ndim,
-        "in_channels": channels,
-        "normalization": resolved.data.normalization,
-        "patch_size": list(SIDES[ndim]),
-        "voxel_size": [0.1] * ndim,
-        "config": resolved.to_dict(),
-        "epoch": 3,
-        "step": 30,
-        "metrics": {"validation_loss": 0.5},
-        "versions": {"torch": "2"},
-        "optimizer": {"large": torch.zeros(9)},
-    }
-    checkpoint.save(state | groups, path)
-    return state
-
-
-def outputs(path, images):
-    """Return what the network of a checkpoint makes of images that it sees whole."""
-    with torch.no_grad():
-        return load_backbone(path).eval()(images)
-
-
 ELSEWHERE = """
 import json, sys
 from pathlib import Path
@@ -125,7 +67,7 @@ def test_a_process_without_this_package_gets_the_same_outputs(tmp_path):
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-5, msg=str(CASES[number]))
 
 
-@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("fmt", ["torch", "safetensors"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
 def test_an_export_is_read_like_the_checkpoint(tmp_path, case, fmt):
     state = make(tmp_path / "a.pth", *case)

@@ -38,7 +38,9 @@ def command(args: Namespace) -> int:
 
 
 def _as_json(done: Exported) -> str:
-    files = {"weights": str(done.weights), "card": str(done.card_file)}
+    files: dict[str, object] = {"weights": str(done.weights), "card": str(done.card_file)}
+    if done.beside:
+        files |= {"beside": [str(file) for file in done.beside]}
     return json.dumps(files | {"architecture": done.card.architecture.model_dump()}) + "\n"
 
 
@@ -49,6 +51,10 @@ def _as_text(done: Exported) -> str:
         f"Written: {done.weights} ({size}) and its card {done.card_file}",
         f"Network: {network.python_class or network.name}",
     ]
-    if network.python_class is None:
+    lines += [f"Beside it: {file}" for file in done.beside]
+    if done.card.graph is not None:
+        graph = done.card.graph
+        lines.append(f"Graph: {', '.join(graph.inputs)} -> {', '.join(graph.outputs)}")
+    elif network.python_class is None:
         lines.append(network.note)
     return "\n".join(lines) + "\n"

@@ -110,6 +110,23 @@ class Output(Frozen):
     formula: str
 
 
+class Graph(Frozen):
+    """What the graph of an ONNX file takes and returns.
+
+    Attributes
+    ----------
+    inputs, outputs
+        Names, in order, and what each holds.
+    batch, sides
+        What is free, and what not.
+    """
+
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    batch: str
+    sides: str
+
+
 class ModelCard(Frozen):
     """The whole card.
 
@@ -121,6 +138,8 @@ class ModelCard(Frozen):
         Name of the run, and its pretext task.
     weights, architecture, input, normalization, output
         See their classes.
+    graph
+        What the file's graph takes and returns, where it holds one.
     licence
         For whoever shares the model to fill in.
     prefix
@@ -139,6 +158,7 @@ class ModelCard(Frozen):
     input: Input
     normalization: Normalization
     output: Output
+    graph: Graph | None = None
     licence: str | None = None
     prefix: str
     checkpoint: dict[str, Any]

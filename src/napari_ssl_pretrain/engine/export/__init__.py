@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import safetensors.torch
 
 from napari_ssl_pretrain.data.writers import write_bytes, write_text
 from napari_ssl_pretrain.engine import checkpoint
 from napari_ssl_pretrain.engine.cards import make_card, prefix_of
+from napari_ssl_pretrain.engine.export.base import Format, Job, require
+from napari_ssl_pretrain.engine.export.onnx_file import ONNX
+from napari_ssl_pretrain.engine.export.plain_files import SAFETENSORS, TORCH
 from napari_ssl_pretrain.engine.inputs import config_of
 from napari_ssl_pretrain.engine.load import load_network
 from napari_ssl_pretrain.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import torch
-
     from napari_ssl_pretrain.spec.card import ModelCard
-
-    Tensors = dict[str, torch.Tensor]
 
 
 class Exported(NamedTuple):
@@ -30,37 +26,13 @@ class Exported(NamedTuple):
     weights: Path
     card_file: Path
     card: ModelCard
-
-
-class Format(NamedTuple):
-    """A kind of file: how it may be named, how it is loaded, and what writes it."""
-
-    suffixes: tuple[str, ...]
-    load: str
-    write: Callable[[Path, Tensors, ModelCard], None]
-
-
-def _write_torch(path: Path, tensors: Tensors, card: ModelCard) -> None:
-    checkpoint.save({"state_dict": tensors, "card": card.model_dump(mode="json")}, path)
-
-
-def _write_safetensors(path: Path, tensors: Tensors, card: ModelCard) -> None:
-    # a name each, although some share a tensor: so the file loads with strict=True everywhere
-    alone = {name: value.contiguous().clone() for name, value in tensors.items()}
-    write_bytes(path, safetensors.torch.save(alone, {"format": "pt", "card": card.to_json()}))
+    beside: tuple[Path, ...] = ()
 
 
 FORMATS: dict[str, Format] = {
-    "torch": Format(
-        (".pt", ".pth"),
-        'network.load_state_dict(torch.load("{file}", weights_only=True)["state_dict"])',
-        _write_torch,
-    ),
-    "safetensors": Format(
-        (".safetensors",),
-        'network.load_state_dict(safetensors.torch.load_file("{file}"))',
-        _write_safetensors,
-    ),
+    "torch": TORCH,
+    "safetensors": SAFETENSORS,
+    "onnx": ONNX,
 }
 
 
@@ -93,23 +65,41 @@ def export(
         )
     row, source = FORMATS[fmt], Path(checkpoint_file)
     path = _named(Path(output).expanduser(), fmt)
-    beside = path.with_suffix(".json")
-    _refuse_taken((path, beside), source, overwrite=overwrite)
+    beside = [path.with_suffix(end) for end in row.beside]
+    card_file = path.with_suffix(".json")
+    _refuse_taken((path, card_file, *beside), source, overwrite=overwrite)
+    _refuse_card_of_another(card_file, path)
+    require(row.needs, fmt)
+    made = row.make(_job(source, path, (fmt, row.load)))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, made.weights)
+        for file in beside:
+            write_bytes(file, made.beside[file.name.removeprefix(path.stem)])
+        write_text(card_file, made.card.to_json())
+    except OSError as error:
+        rule = f"cannot be written ({error.strerror or error})"
+        raise ConfigError("--output", rule, value=path, remedy="Choose another place.") from None
+    return Exported(path, card_file, made.card, tuple(beside))
+
+
+def _job(source: Path, path: Path, spelling: tuple[str, str]) -> Job:
+    """Load the checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        It cannot be loaded, or lacks what the card says.
+    """
     model, state = load_network(source)
     _refuse_partial(source, state)
     config_of(state, source)  # refuses entries that are damaged
     kept = {key: state[key] for key in (*checkpoint.KEYS, *checkpoint.EXTRAS) if key in state}
-    card = make_card(model, kept, (fmt, row.load), path)
+    card = make_card(model, kept, spelling, path)
     prefix = prefix_of(model)
     tensors = {name.removeprefix(prefix): value for name, value in model.state_dict().items()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        row.write(path, tensors, card)
-        write_text(beside, card.to_json())
-    except OSError as error:
-        rule = f"cannot be written ({error.strerror or error})"
-        raise ConfigError("--output", rule, value=path, remedy="Choose another place.") from None
-    return Exported(path, beside, card)
+    del kept["model"]
+    return Job(path, model, kept, tensors, card)
 
 
 def _named(path: Path, fmt: str) -> Path:
@@ -126,9 +116,9 @@ def _named(path: Path, fmt: str) -> Path:
         raise ConfigError("--output", "is a folder", value=path, remedy=remedy)
     if path.suffix.lower() in suffixes:
         return path
-    others = {s: name for name, row in FORMATS.items() for s in row.suffixes}
+    others = {s: name for name, row in reversed(FORMATS.items()) for s in row.suffixes}
     other = others.get(path.suffix.lower())
-    if other or path.suffix.lower() in {".json", ".onnx", ".zip"}:
+    if other or path.suffix.lower() in {".json", ".zip"}:
         remedy = f"Name it {path.stem}{suffixes[0]}"
         remedy += f", or take --format {other}." if other else "."
         raise ConfigError("--output", f"is no name of a {fmt} file", value=path, remedy=remedy)
@@ -150,6 +140,24 @@ def _refuse_taken(paths: tuple[Path, ...], source: Path, *, overwrite: bool) -> 
         if path.exists() and not (overwrite and path.is_file()):
             remedy = "Choose another name, or add --overwrite."
             raise ConfigError("--output", "is there already", value=path, remedy=remedy)
+
+
+def _refuse_card_of_another(card_file: Path, path: Path) -> None:
+    """Keep the card of another export, although the files may be overwritten.
+
+    Raises
+    ------
+    ConfigError
+        The card that is there belongs to another file.
+    """
+    try:
+        other = Path(json.loads(card_file.read_text("utf-8"))["weights"]["file"]).name
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return  # none there, or no card
+    if other != path.name and path.with_name(other).exists():
+        remedy = f"Choose another name than {path.name}."
+        rule = f"is the card of {other}"
+        raise ConfigError("--output", rule, value=card_file, remedy=remedy)
 
 
 def _refuse_partial(source: Path, state: dict[str, Any]) -> None:

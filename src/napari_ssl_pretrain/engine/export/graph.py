@@ -1,0 +1,117 @@
+"""A network as a graph of fixed operations: no branches on values, hidden pixels as an input."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from napari_ssl_pretrain.engine.backbones.mae_vit import (
+    MaskedAutoencoder,
+    from_tokens,
+    to_tokens,
+)
+
+if TYPE_CHECKING:
+    from napari_ssl_pretrain.engine.backbones import Backbone
+
+POOL = {2: nn.functional.max_pool2d, 3: nn.functional.max_pool3d}
+
+
+class Graph(nn.Module):
+    """``forward(image) -> output, restored``; of masking networks ``forward(image, hidden)``.
+
+    Parameters
+    ----------
+    model
+        The network.
+    state
+        Its checkpoint.
+    """
+
+    def __init__(self, model: Backbone, state: dict[str, Any]) -> None:
+        super().__init__()
+        self.model = model
+        self.net: Any = getattr(model, "net", None)
+        self.ndim: int = state["ndim"]
+        self.sees_hidden = isinstance(model, MaskedAutoencoder) or state["backbone"]["sees_hidden"]
+        # tokens that were standardised cannot be added to the image
+        masking = state["task"] == "masking"
+        self.restores = not (masking and state["config"]["pretext"]["normalize_target"])
+        self.fixed = isinstance(model, MaskedAutoencoder)
+        sides = state["patch_size"]
+        self.sides = [
+            -(-side // m) * m if self.fixed else 2 * m
+            for side, m in zip(sides, model.multiple, strict=True)
+        ]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs."""
+        return ("image", "hidden") if self.sees_hidden else ("image",)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs."""
+        return ("output", "restored") if self.restores else ("output",)
+
+    def example(self, channels: int, batch: int, times: int, seed: int) -> tuple[torch.Tensor, ...]:
+        """Return inputs, ``times`` the smallest sides, with a quarter of the tokens hidden."""
+        random = torch.Generator().manual_seed(seed)
+        sides = self.sides if self.fixed else [times * side for side in self.sides]
+        image = torch.randn(batch, channels, *sides, generator=random)
+        if not self.sees_hidden:
+            return (image,)
+        cells = [n // m for n, m in zip(sides, self.model.multiple, strict=True)]
+        hidden = (torch.rand(batch, 1, *cells, generator=random) < 0.25).float()  # noqa: PLR2004
+        return image, nn.functional.interpolate(hidden, size=sides, mode="nearest")
+
+    def forward(
+        self, image: torch.Tensor, hidden: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, ...]:
+        """Map ``B C *spatial`` and ``B 1 *spatial`` to the output and, where it can, the image."""
+        if hidden is not None and isinstance(self.model, MaskedAutoencoder):
+            output = _autoencoder(self.model, image, _hidden_tokens(self.model, hidden))
+        else:
+            seen = image if hidden is None else torch.cat([image, hidden], dim=1)
+            output = self.net(seen)
+        return (output, image + output) if self.restores else (output,)
+
+
+def _hidden_tokens(model: MaskedAutoencoder, hidden: torch.Tensor) -> torch.Tensor:
+    """Return ``B L``: tokens of which any pixel is hidden; never all, as the network does."""
+    pool = POOL[hidden.dim() - 2]
+    flags = pool(hidden, model.token_size, model.token_size).flatten(1) > 0.5  # noqa: PLR2004
+    first = torch.arange(flags.shape[1]) == 0
+    return flags & ~(flags.all(dim=1, keepdim=True) & first)
+
+
+def _autoencoder(
+    model: MaskedAutoencoder, image: torch.Tensor, hidden: torch.Tensor
+) -> torch.Tensor:
+    """Encode all tokens, the hidden ones unseen by any other: the same numbers, more work."""
+    grid = tuple(n // t for n, t in zip(image.shape[2:], model.token_size, strict=True))
+    x = model.token_embed(to_tokens(image, model.token_size))
+    x = x + model.positions(grid, x.shape[-1], x.device)
+    for block in model.blocks:
+        x = block(x, ~hidden[:, None, None, :])
+    x = model.decoder_embed(model.norm(x))
+    x = torch.where(hidden[..., None], model.hidden_token, x)
+    x = x + model.positions(grid, x.shape[-1], x.device)
+    for block in model.decoder_blocks:
+        x = block(x)
+    tokens = model.decoder_head(model.decoder_norm(x))
+    return from_tokens(tokens, model.token_size, grid)
+
+
+def wanted(model: Backbone, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """Return what the network itself makes of the inputs of its graph."""
+    image, *rest = inputs
+    hidden = None
+    if rest:
+        steps: list[Any] = [slice(None, None, m) for m in model.multiple]
+        hidden = rest[0][(slice(None), 0, *steps)] > 0.5  # noqa: PLR2004
+    with torch.no_grad():
+        out: torch.Tensor = model(image, hidden)
+    return out
