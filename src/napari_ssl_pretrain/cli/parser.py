@@ -266,7 +266,8 @@ def _fill_transfer(p: Parser) -> None:
     p.add_argument(
         "--arms",
         metavar="LIST",
-        help="networks to compare; default: scratch,pretrained,frozen (frozen may be left out)",
+        help="networks to compare; default: scratch,pretrained,frozen,shuffled (the first two "
+        "are needed)",
     )
     p.add_argument("--device", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
     p.add_argument("--precision", help="auto, fp32, bf16 or fp16 (default: auto)")

@@ -10,8 +10,8 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_ssl_pretrain.gui.plot import furnish, paint_axes
 
-COLORS = {"scratch": "#9aa7b8", "pretrained": "#6fb1fc", "frozen": "#ffb454"}
-SYMBOLS = {"scratch": "o", "pretrained": "s", "frozen": "t1"}
+COLORS = {"scratch": "#9aa7b8", "pretrained": "#6fb1fc", "frozen": "#ffb454", "shuffled": "#b794f4"}
+SYMBOLS = {"scratch": "o", "pretrained": "s", "frozen": "t1", "shuffled": "x"}
 APART = 0.16
 """How far the arms stand apart at one number of labels."""
 

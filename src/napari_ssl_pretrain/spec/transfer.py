@@ -10,14 +10,17 @@ from napari_ssl_pretrain.pretext.base import Frozen
 from napari_ssl_pretrain.spec.config import Precision, known_axes
 from napari_ssl_pretrain.spec.config_errors import first_error
 
-Arm = Literal["scratch", "pretrained", "frozen"]
-ARMS: tuple[Arm, ...] = ("scratch", "pretrained", "frozen")
+Arm = Literal["scratch", "pretrained", "frozen", "shuffled"]
+ARMS: tuple[Arm, ...] = ("scratch", "pretrained", "frozen", "shuffled")
+
+CONTROL: Arm = "shuffled"
+"""The arm that tells knowledge from the mere size of the weights; run where a gain is seen."""
 
 RATES = (5e-4, 1.5e-3, 4.5e-3)
 """Peak learning rates that the sweep offers to scratch and to the pretrained network alike."""
 
 SWEPT_ARMS: tuple[Arm, ...] = ("scratch", "pretrained")
-"""Arms that the sweep chooses a rate for; a frozen encoder takes the pretrained network's."""
+"""Arms that the sweep chooses a rate for; the others take the pretrained network's."""
 
 SWEEP_SHARE = 0.3
 """Length of a training of the sweep over that of a fine-tuning."""
@@ -57,8 +60,9 @@ class TransferConfig(Frozen):
         Axes as stored in the images. ``auto`` takes those that the pretraining was given, and
         the file's own where these do not fit.
     arms
-        What is compared: ``scratch``, ``pretrained`` (all of it is tuned) and ``frozen`` (its
-        encoder stays as it is).
+        What is compared: ``scratch``, ``pretrained`` (all of it is tuned), ``frozen`` (its
+        encoder stays as it is) and ``shuffled`` (the control: the pretrained weights, shuffled
+        within each tensor; run only where ``pretrained`` does better than ``scratch``).
     """
 
     checkpoint: str = Field(description="The pretrained model: a .pth file of a run.")
@@ -109,7 +113,7 @@ class TransferConfig(Frozen):
 
     @property
     def fine_tunings(self) -> int:
-        """Number of fine-tunings that are compared."""
+        """Number of fine-tunings that are compared, at most: the control may not be needed."""
         return self.seeds * len(self.n_labels) * len(self.arms)
 
     @property
@@ -119,7 +123,7 @@ class TransferConfig(Frozen):
 
     @property
     def total_minutes(self) -> float:
-        """Minutes of training, about; reading and scoring the images come on top."""
+        """Minutes of training, at most about; reading and scoring the images come on top."""
         return self.fine_tunings * self.minutes + self.sweep_minutes
 
     @model_validator(mode="after")

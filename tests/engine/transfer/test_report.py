@@ -149,7 +149,7 @@ def test_how_the_rates_were_chosen_is_said(tmp_path, arms):
     text = " ".join(Page((tmp_path / "report.html").read_text()).text.split())
     assert "To save time this was done once: in trainings of 30 % of the length" in text
     assert "with the most labels, in the first repetition" in text
-    assert ("it takes the rate of the pretrained network" in text) is ("frozen" in arms)
+    assert ("they take the rate of the pretrained network" in text) is ("frozen" in arms)
 
 
 def test_the_page_asks_nothing_of_the_network(tmp_path):

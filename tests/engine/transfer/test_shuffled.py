@@ -80,7 +80,8 @@ def test_a_shuffled_checkpoint_does_not_help(teacher, tmp_path, monkeypatch, hel
         words += [f"--test_{option}", str(teacher / place.replace("learn", "test"))]
     # so short that each fine-tuning has the least number of steps, on any machine
     words += ["--n_labels", "2", "--seeds", "3", "--minutes", "1e-4", "--device", "cpu"]
-    assert main([*words, "--precision", "fp32", "--arms", "scratch,pretrained"]) == 0
+    assert main([*words, "--precision", "fp32", "--arms", "scratch,pretrained,shuffled"]) == 0
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["verdict"] == "helps") is helps, summary["sentence"]
+    assert ("over the same weights shuffled." in summary["sentence"]) is helps
     assert (tmp_path / "out" / "report.html").is_file()

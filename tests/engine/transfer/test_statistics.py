@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -133,7 +134,7 @@ def test_a_steady_difference_is_seen(gain, word):
     table = gain + np.random.default_rng(0).normal(0, 0.005, (3, 8))
     answer = stat.verdict(scores_of(table, counts=(2, 5, 10)))
     assert answer.word == word
-    assert answer.caution == ""
+    assert answer.caution == (stat.UNCHECKED if word == "helps" else "")
     assert f"Pretraining {word}" in answer.sentence
     assert "with 2, 5 and 10 labels" in answer.sentence
     sign = "+" if gain > 0 else "\N{MINUS SIGN}"
@@ -160,6 +161,34 @@ def test_few_seeds_or_images_are_said(shape, said):
     answer = stat.verdict(scores_of(np.full(shape, 0.05)))
     assert said in answer.caution
     assert (answer.word == "helps") == (shape != (1, 1))
+
+
+@pytest.mark.parametrize(
+    ("over_control", "word", "said"),
+    [
+        (0.04, "helps", "and +4.0 (+4.0 to +4.0) over the same weights shuffled."),
+        (0.0, "no difference", "but 0.0 (0.0 to 0.0) over the same weights shuffled, which know"),
+        (-0.01, "no difference", "but \N{MINUS SIGN}1.0"),
+    ],
+)
+def test_a_gain_that_shuffled_weights_have_too_is_no_help(over_control, word, said):
+    scores = scores_of(np.full((3, 4), 0.05))
+    scores += [
+        dataclasses.replace(s, arm="shuffled", iou=s.iou - over_control)
+        for s in scores
+        if s.arm == "pretrained"
+    ]
+    answer = stat.verdict(scores)
+    assert answer.word == word
+    assert said in answer.sentence
+    assert answer.gain.mean == pytest.approx(0.05)
+    assert answer.over_control.mean == pytest.approx(over_control)
+    assert stat.UNCHECKED not in answer.caution
+
+
+def test_a_gain_without_its_control_is_cautioned():
+    assert stat.UNCHECKED in stat.verdict(scores_of(np.full((3, 4), 0.05))).caution
+    assert stat.UNCHECKED not in stat.verdict(scores_of(np.zeros((3, 4)))).caution
 
 
 def test_one_pair_allows_no_verdict():

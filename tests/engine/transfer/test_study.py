@@ -7,11 +7,13 @@ import itertools
 import numpy as np
 import pytest
 import tifffile
+import torch
 from run_samples import config, last_state, pretrain, run_of, smooth
 
 from napari_ssl_pretrain.engine import checkpoint
 from napari_ssl_pretrain.engine.transfer import study as st
 from napari_ssl_pretrain.engine.transfer.checks import check
+from napari_ssl_pretrain.engine.transfer.records import Score
 from napari_ssl_pretrain.errors import CheckpointError
 from napari_ssl_pretrain.spec.transfer import TransferConfig
 
@@ -88,19 +90,20 @@ def test_every_arm_is_scored_on_the_same_units(place):
     config = asked(place)
     said = []
     found = st.transfer(config, emit=said.append)
-    keys = {(s.arm, s.n_labels, s.seed, s.unit) for s in found.scores}
+    keys = {(s.arm, s.n_labels, s.seed, s.unit) for s in found.scores if s.arm != "shuffled"}
     units = {s.unit for s in found.scores}
-    assert keys == set(itertools.product(config.arms, (1, 3), (0, 1), units))
+    arms = ("scratch", "pretrained", "frozen")
+    assert keys == set(itertools.product(arms, (1, 3), (0, 1), units))
     assert len(units) == 8  # two images, four blocks each
     assert all(0 <= v <= 1 for s in found.scores for v in (s.iou, s.dice, s.boundary_f))
     assert set(found.learning_rates) == set(config.arms)
     assert len(found.sweep) == 2 * len(st.RATES)
     assert {row["rate"] for row in found.sweep} == set(st.RATES)
-    assert {p.arm for p in found.curve} == set(config.arms)
+    assert {p.arm for p in found.curve} - {"shuffled"} == set(arms)
     assert {p.kind for p in found.pictures} == {"median", "worst"}
-    assert set(found.pictures[0].arrays) == {"image", "truth", *config.arms}
+    assert set(found.pictures[0].arrays) == {"image", "truth", *arms}
     progress = [e for e in said if e.kind == "progress"]
-    assert progress[-1].done == progress[-1].total
+    assert progress[-1].done <= progress[-1].total
     assert not found.stopped
 
 
@@ -118,6 +121,37 @@ def test_a_stop_keeps_what_was_compared(place):
     found = made.run()
     assert found.stopped
     assert {(s.n_labels, s.seed) for s in found.scores if s.arm == "frozen"} == {(1, 0)}
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("gain", [0.1, 0.0])
+def test_the_control_is_run_where_a_gain_is_seen(place, gain):
+    made, ran = runner(asked(place)), []
+
+    def scored(arm, count, seed, _):
+        ran.append((arm, count, seed))
+        iou = 0.5 + gain * (arm == "pretrained")
+        made._scores += [Score(arm, count, seed, u, u, iou, iou, iou) for u in "ab"]
+
+    made._one = scored
+    made.run()
+    wanted = [("shuffled", n, seed) for seed in (0, 1) for n in (1, 3)] if gain else []
+    assert [one for one in ran if one[0] == "shuffled"] == wanted
+    assert ran[len(ran) - len(wanted) :] == wanted
+
+
+def test_shuffled_weights_are_the_same_numbers_elsewhere(place):
+    made = runner(asked(place))
+    control, pretrained, again = (
+        dict(made._start(arm, 0).named_parameters())
+        for arm in ("shuffled", "pretrained", "shuffled")
+    )
+    moved = 0
+    for name, weight in control.items():
+        assert torch.equal(weight, again[name])
+        assert torch.equal(weight.flatten().sort().values, pretrained[name].flatten().sort().values)
+        moved += not torch.equal(weight, pretrained[name])
+    assert moved > len(control) / 3  # biases that are still zero stay
 
 
 @pytest.mark.usefixtures("quick")

@@ -17,9 +17,19 @@ if TYPE_CHECKING:
 
     from napari_ssl_pretrain.engine.transfer.records import CurvePoint, Score
 
-COLOURS = {"scratch": "#64748b", "pretrained": "#1f66b0", "frozen": "#d97b29"}
-MARKERS = {"scratch": "o", "pretrained": "s", "frozen": "^"}
-NAMES = {"scratch": "from scratch", "pretrained": "pretrained", "frozen": "frozen encoder"}
+COLOURS = {
+    "scratch": "#64748b",
+    "pretrained": "#1f66b0",
+    "frozen": "#d97b29",
+    "shuffled": "#9f7aea",
+}
+MARKERS = {"scratch": "o", "pretrained": "s", "frozen": "^", "shuffled": "x"}
+NAMES = {
+    "scratch": "from scratch",
+    "pretrained": "pretrained",
+    "frozen": "frozen encoder",
+    "shuffled": "weights shuffled",
+}
 
 _INK, _FAINT, _GRID = "#2d3748", "#a0aec0", "#e2e8f0"
 _COLUMNS = 3

@@ -23,6 +23,7 @@ from napari_ssl_pretrain.engine.load import load_weights, without_head
 from napari_ssl_pretrain.engine.machine import fresh_network
 from napari_ssl_pretrain.engine.optim import learning_rate_at
 from napari_ssl_pretrain.spec.backbones import BACKBONES
+from napari_ssl_pretrain.spec.transfer import CONTROL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 WARMUP_SHARE = 0.05
 DECODER_SHARE = 0.1
 """Share of the steps in which only decoder and head of a pretrained network learn."""
+
+WAITING = ("pretrained", CONTROL)
+"""Arms whose encoder waits for the decoder."""
 
 LAYER_DECAY = 0.75
 """Rate of each block of a vision transformer over that of the next one (where pretrained)."""
@@ -101,6 +105,8 @@ def start_network(
         Next to nothing of the checkpoint fits.
     """
     model = fresh_network(setting.spec, seed)
+    if arm == CONTROL:
+        pretrained = shuffled(pretrained, model, seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # noqa: TID251 - layers draw from the global generator
         model.replace_head(setting.classes)
@@ -116,6 +122,23 @@ def start_network(
     return model.to(setting.device)
 
 
+def shuffled(
+    weights: dict[str, torch.Tensor], model: Backbone, seed: int
+) -> dict[str, torch.Tensor]:
+    """Return weights whose numbers are in another order within each tensor that is learnt.
+
+    Each layer keeps the size and spread of its weights and loses what it has learnt.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    learnt = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    return {
+        name: w.flatten()[torch.randperm(w.numel(), generator=generator)].reshape(w.shape)
+        if name in learnt
+        else w
+        for name, w in weights.items()
+    }
+
+
 def make_groups(model: Backbone, arm: Arm) -> list[dict[str, object]]:
     """Return parameter groups: ``encoder`` says whether they wait, ``factor`` scales the rate."""
     depth = len(getattr(model, "blocks", ()))
@@ -123,7 +146,7 @@ def make_groups(model: Backbone, arm: Arm) -> list[dict[str, object]]:
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        encoder = arm == "pretrained" and name.startswith(model.encoder_prefixes())
+        encoder = arm in WAITING and name.startswith(model.encoder_prefixes())
         factor = LAYER_DECAY ** (depth - _layer(name, depth)) if encoder and depth else 1.0
         decay = WEIGHT_DECAY if parameter.ndim > 1 else 0.0
         found.setdefault((encoder, factor, decay), []).append(parameter)
@@ -164,7 +187,7 @@ def finetune(
     tick
         Called with each step done; what it raises ends the training.
     """
-    steps, waits = schedule.steps, schedule.arm == "pretrained"
+    steps, waits = schedule.steps, schedule.arm in WAITING
     groups = make_groups(model, schedule.arm)
     optimizer = torch.optim.AdamW(groups, lr=schedule.rate, betas=(0.9, 0.99))
     looks = {round(steps * (k + 1) / EVALUATIONS) for k in range(EVALUATIONS)}

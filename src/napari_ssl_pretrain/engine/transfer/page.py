@@ -13,7 +13,7 @@ from napari_ssl_pretrain.engine.transfer.charts import DPI, NAMES
 from napari_ssl_pretrain.engine.transfer.scores import TOLERANCE
 from napari_ssl_pretrain.engine.transfer.statistics import points
 from napari_ssl_pretrain.engine.transfer.style import CSS
-from napari_ssl_pretrain.spec.transfer import RATES, SWEEP_SHARE, SWEPT_ARMS
+from napari_ssl_pretrain.spec.transfer import CONTROL, RATES, SWEEP_SHARE, SWEPT_ARMS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -139,6 +139,9 @@ def _compared(result: TransferResult, summary: Mapping[str, Any]) -> str:
         "Pretrained by": escape(_pretrained(card)),
         "Network": escape(_network(card)),
         "Arms": f"{arms}: same network, same labelled images, same order of the data, same budget",
+        "Control": "The checkpoint's numbers shuffled within each tensor: weights of the same "
+        "sizes that know nothing, trained as the pretrained are. What they gain as well is not "
+        "knowledge." * any(row["arm"] == CONTROL for row in summary["scores"]),
         "Labelled images": f"{_joined(summary['n_labels'])} of "
         f"{escape(str(config.get('images', '')))}"
         + "; smaller sets are parts of larger ones"
@@ -295,8 +298,8 @@ def _rates(summary: Mapping[str, Any]) -> str:
         f"in trainings of {100 * SWEEP_SHARE:.0f} % of the length, with the most labels, in the "
         "first repetition. A choice for each number of labels and repetition would take as long "
         f"as {len(SWEPT_ARMS) * len(RATES) * SWEEP_SHARE:.1f} more fine-tunings each time."
-        + " For the same reason the frozen encoder has no choice of its own: it takes the rate of "
-        "the pretrained network." * ("frozen" in summary["learning_rates"]) + "</p>"
+        + " For the same reason the other arms have no choice of their own: they take the rate of "
+        "the pretrained network." * (len(summary["learning_rates"]) > len(SWEPT_ARMS)) + "</p>"
     )
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
     return _section("How the learning rates were chosen", text + f'<div class="wide">{table}</div>')

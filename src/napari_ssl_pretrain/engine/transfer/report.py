@@ -86,6 +86,7 @@ def summarise(result: TransferResult) -> dict[str, Any]:
             "fine_tunings": {"done": result.done, "planned": result.planned or result.done},
             "caution": answer.caution,
             "gain": dataclasses.asdict(answer.gain),
+            "gain_over_control": dataclasses.asdict(answer.over_control),
             "results": [_result(scores, arms, n) for n in [*counts, None]],
             "gains": [_gains(scores, arm, counts) for arm in arms if arm != "scratch"],
             "scores": [

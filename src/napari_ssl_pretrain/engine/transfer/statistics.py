@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from napari_ssl_pretrain.spec.transfer import CONTROL
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -54,6 +56,11 @@ class Interval:
         return math.isfinite(self.low) and math.isfinite(self.high)
 
 
+UNCHECKED = (
+    "The control, the same weights shuffled, was not compared: a part of the gain may come from "
+    "the size of the weights alone."
+)
+
 NOTHING = Interval(math.nan, math.nan, math.nan)
 
 
@@ -71,12 +78,16 @@ class Verdict:
         Paired gain in IoU over all numbers of labels.
     caution
         What the interval cannot say; empty where nothing is to be added.
+    over_control
+        Paired gain in IoU over the same weights shuffled; without numbers where that was not
+        compared.
     """
 
     word: Word
     sentence: str
     gain: Interval
     caution: str = ""
+    over_control: Interval = NOTHING
 
 
 @dataclass(frozen=True)
@@ -249,7 +260,12 @@ def _needed(
 
 
 def verdict(scores: Sequence[Score]) -> Verdict:
-    """Return what the paired gain in IoU over all numbers of labels allows to say."""
+    """Return what the paired gain in IoU over all numbers of labels allows to say.
+
+    A gain counts as help only if it is also one over the control, where that was compared: the
+    same weights shuffled within each tensor, which have the sizes of trained weights and know
+    nothing.
+    """
     gain = paired_gain(scores)
     counts = counts_of(scores)
     if not gain.seeds:
@@ -260,20 +276,31 @@ def verdict(scores: Sequence[Score]) -> Verdict:
     if not gain.known:
         sentence = f"No verdict from one test image and one seed: {much} over {what}."
         return Verdict("no difference", sentence, gain, caution)
-    between = f"95 % interval {points(gain.low)} to {points(gain.high)}"
+    much = f"{much} (95 % interval {_between(gain)})"
     if gain.low > 0:
-        return Verdict(
-            "helps", f"Pretraining helps: {much} ({between}) over {what}.", gain, caution
-        )
+        return _checked_by_control(scores, gain, f"{much} over {what}", caution)
     if gain.high < 0:
-        return Verdict(
-            "hurts",
-            f"Pretraining hurts: {much} ({between}) against {what}.",
-            gain,
-            caution,
-        )
-    sentence = f"No difference seen: {much} ({between}) over {what}."
-    return Verdict("no difference", sentence, gain, caution)
+        return Verdict("hurts", f"Pretraining hurts: {much} against {what}.", gain, caution)
+    return Verdict("no difference", f"No difference seen: {much} over {what}.", gain, caution)
+
+
+def _checked_by_control(
+    scores: Sequence[Score], gain: Interval, much: str, caution: str
+) -> Verdict:
+    """Return the verdict on a gain over scratch: help, if it is one over the control as well."""
+    control = paired_gain(scores, base=CONTROL)
+    if not control.known:
+        caution = f"{caution} {UNCHECKED}".strip()
+        return Verdict("helps", f"Pretraining helps: {much}.", gain, caution, control)
+    more = f"{points(control.mean)} ({_between(control)}) over the same weights shuffled"
+    if control.low > 0:
+        return Verdict("helps", f"Pretraining helps: {much}, and {more}.", gain, caution, control)
+    sentence = f"No help seen: {much}, but {more}, which know nothing."
+    return Verdict("no difference", sentence, gain, caution, control)
+
+
+def _between(interval: Interval) -> str:
+    return f"{points(interval.low)} to {points(interval.high)}"
 
 
 def _caution(gain: Interval) -> str:

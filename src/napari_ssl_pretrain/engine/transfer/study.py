@@ -24,8 +24,9 @@ from napari_ssl_pretrain.engine.transfer.examples import (
 from napari_ssl_pretrain.engine.transfer.pictures import choose_pictures
 from napari_ssl_pretrain.engine.transfer.records import CurvePoint, Score, TransferResult
 from napari_ssl_pretrain.engine.transfer.scores import score_units
+from napari_ssl_pretrain.engine.transfer.statistics import verdict
 from napari_ssl_pretrain.spec import events as ev
-from napari_ssl_pretrain.spec.transfer import RATES, SWEEP_SHARE, SWEPT_ARMS
+from napari_ssl_pretrain.spec.transfer import CONTROL, RATES, SWEEP_SHARE, SWEPT_ARMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -152,18 +153,26 @@ class Runner:
         Stopped
             Nothing can be compared yet.
         """
-        config, done = self.study.config, 0
+        arms, done = self.study.config.arms, 0
         try:
-            for seed in range(config.seed, config.seed + config.seeds):
-                for count in self.study.n_labels:
-                    for arm in config.arms:
+            for seed, count in self._repetitions():
+                for arm in arms:
+                    if arm != CONTROL:
                         self._one(arm, count, seed, steps)
-                    done += 1
+                done += 1
+            if CONTROL in arms and verdict(self._scores).word == "helps":
+                for seed, count in self._repetitions():
+                    self._one(CONTROL, count, seed, steps)
         except Stopped:
             if not done:
                 raise
             return False
         return True
+
+    def _repetitions(self) -> list[tuple[int, int]]:
+        """Return seed and number of labels of each repetition."""
+        first, count = self.study.config.seed, self.study.config.seeds
+        return [(seed, n) for seed in range(first, first + count) for n in self.study.n_labels]
 
     def _card(self) -> dict[str, Any]:
         state = self.study.state
@@ -216,7 +225,7 @@ class Runner:
         return steps
 
     def _choose_rates(self, steps: int) -> None:
-        """Choose each arm's rate by short trainings; a frozen encoder takes the pretrained's."""
+        """Choose each arm's rate by short trainings; those not swept take the pretrained's."""
         short = max(FEWEST_STEPS, round(SWEEP_SHARE * steps))
         examples = self._subset(self.study.n_labels[-1], self.study.config.seed)
         learn, check = split_validation(examples, VALIDATION_SHARE)
@@ -234,8 +243,8 @@ class Runner:
                 self._sweep.append({"arm": arm, "rate": rate, "iou": tuned.best})
             mine = [row for row in self._sweep if row["arm"] == arm]
             self._rates[arm] = max(mine, key=lambda row: row["iou"])["rate"]
-        if "frozen" in self.study.config.arms:
-            self._rates["frozen"] = self._rates["pretrained"]
+        for arm in self.study.config.arms:
+            self._rates.setdefault(arm, self._rates["pretrained"])
 
     def _start(self, arm: Arm, seed: int) -> Any:
         return ft.start_network(
@@ -291,7 +300,8 @@ class Runner:
         shown = {pair.name: self._read(pair)[0] for pair in self.study.test.images}
         if not {"scratch", "pretrained"} <= {s.arm for s in mine}:
             return ()  # stopped before
-        return choose_pictures(mine, shown, self._predictions, self.study.config.arms, count)
+        arms = [arm for arm in self.study.config.arms if arm != CONTROL]
+        return choose_pictures(mine, shown, self._predictions, arms, count)
 
     def _heed(self) -> None:
         if self._should_stop():
