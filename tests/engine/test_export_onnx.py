@@ -3,8 +3,6 @@
 import json
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
 from export_samples import SIDES, make, outputs
@@ -12,6 +10,10 @@ from export_samples import SIDES, make, outputs
 from napari_ssl_pretrain import load_backbone
 from napari_ssl_pretrain.engine.export import base, export, onnx_file
 from napari_ssl_pretrain.errors import ConfigError
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
 
 CASES = [
     ("residual_unet", "crappify", 2),

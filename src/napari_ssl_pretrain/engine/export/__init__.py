@@ -10,6 +10,7 @@ from napari_ssl_pretrain.data.writers import write_bytes, write_text
 from napari_ssl_pretrain.engine import checkpoint
 from napari_ssl_pretrain.engine.cards import make_card, prefix_of
 from napari_ssl_pretrain.engine.export.base import Format, Job, require
+from napari_ssl_pretrain.engine.export.bioimageio import BIOIMAGEIO
 from napari_ssl_pretrain.engine.export.nnunet import NNUNET
 from napari_ssl_pretrain.engine.export.onnx_file import ONNX
 from napari_ssl_pretrain.engine.export.plain_files import SAFETENSORS, TORCH
@@ -34,6 +35,7 @@ FORMATS: dict[str, Format] = {
     "torch": TORCH,
     "safetensors": SAFETENSORS,
     "onnx": ONNX,
+    "bioimageio": BIOIMAGEIO,
     "nnunet": NNUNET,
 }
 

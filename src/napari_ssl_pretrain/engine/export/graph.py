@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +13,7 @@ from napari_ssl_pretrain.engine.backbones.mae_vit import (
     from_tokens,
     to_tokens,
 )
+from napari_ssl_pretrain.pretext.masking import fill_smooth, visible_moments
 
 if TYPE_CHECKING:
     from napari_ssl_pretrain.engine.backbones import Backbone
@@ -47,6 +49,11 @@ class Graph(nn.Module):
         ]
 
     @property
+    def cell(self) -> tuple[int, ...]:
+        """Pixels that are hidden together in examples."""
+        return self.model.multiple
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the inputs."""
         return ("image", "hidden") if self.sees_hidden else ("image",)
@@ -63,7 +70,7 @@ class Graph(nn.Module):
         image = torch.randn(batch, channels, *sides, generator=random)
         if not self.sees_hidden:
             return (image,)
-        cells = [n // m for n, m in zip(sides, self.model.multiple, strict=True)]
+        cells = [n // m for n, m in zip(sides, self.cell, strict=True)]
         hidden = (torch.rand(batch, 1, *cells, generator=random) < 0.25).float()  # noqa: PLR2004
         return image, nn.functional.interpolate(hidden, size=sides, mode="nearest")
 
@@ -115,3 +122,52 @@ def wanted(model: Backbone, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
     with torch.no_grad():
         out: torch.Tensor = model(image, hidden)
     return out
+
+
+class TaskGraph(Graph):
+    """The whole task: ``forward(image) -> restored``, or ``forward(image, hidden) -> restored``.
+
+    Hidden pixels of the image are never read; they are filled, and each patch is centred, as in
+    pretraining. The sides are then those of the patches.
+
+    Parameters
+    ----------
+    model
+        The network.
+    state
+        Its checkpoint.
+    """
+
+    def __init__(self, model: Backbone, state: dict[str, Any]) -> None:
+        super().__init__(model, state)
+        self.masking = state["task"] == "masking"
+        self.token_size = (1,) * self.ndim
+        if self.masking:
+            self.fixed = True
+            self.token_size = tuple(state["config"]["pretext"]["token_size"])
+        units = [math.lcm(*pair) for pair in zip(model.multiple, self.token_size, strict=True)]
+        sides = zip(state["patch_size"], units, strict=True)
+        self.sides = [-(-side // unit) * unit for side, unit in sides]
+
+    @property
+    def cell(self) -> tuple[int, ...]:
+        """Pixels that are hidden together in examples."""
+        return self.token_size
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs."""
+        return ("restored",) if self.restores else ("output",)
+
+    def forward(
+        self, image: torch.Tensor, hidden: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, ...]:
+        """Map a normalised image to the restored one, both ``B C *spatial``."""
+        if hidden is None:
+            return (image + super().forward(image)[0],)
+        filled = fill_smooth(image, hidden, self.token_size)
+        if not self.restores:
+            return super().forward(filled, hidden)[:1]
+        centre, spread = visible_moments(image, hidden)
+        output = super().forward((filled - centre) / spread, hidden)[0]
+        return (filled + output * spread,)

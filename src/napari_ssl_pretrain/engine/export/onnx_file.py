@@ -45,7 +45,14 @@ def make(job: Job) -> Made:
     graph = Graph(job.model, job.state).eval()
     about = describe(graph, job.state)
     described = job.card.model_copy(update={"graph": about, "input": _input(job)})
-    return Made(onnx_bytes(job, graph, described), described)
+    import onnx  # noqa: PLC0415 - only for this format
+
+    found = proto(job, graph)
+    found.doc_string = "napari-ssl-pretrain; the card is in the metadata"
+    onnx.helper.set_model_props(found, {"card": json.dumps(described.model_dump(mode="json"))})
+    content = found.SerializeToString()
+    _check(content, job, graph)
+    return Made(content, described)
 
 
 def describe(graph: Graph, state: dict[str, Any]) -> card.Graph:
@@ -62,28 +69,19 @@ def describe(graph: Graph, state: dict[str, Any]) -> card.Graph:
     )
 
 
-def onnx_bytes(job: Job, graph: Graph, described: card.ModelCard | None = None) -> bytes:
-    """Return the graph as an ONNX file, with the card among its metadata.
+def proto(job: Job, graph: Graph) -> Any:
+    """Return a graph as ONNX's own object.
 
     Raises
     ------
     FormatRefused
-        It would be too large, or computes something else than the network.
+        It would be too large.
     """
-    import onnx  # noqa: PLC0415 - only for this format
-
     size = sum(value.numel() * value.element_size() for value in job.model.parameters())
     if size > LARGEST:
         rule = f"files hold at most 2 GB, the weights are {size / 2**30:.1f} GB"
         raise FormatRefused("onnx", rule, "Take --format safetensors.")
-    channels = job.state["in_channels"]
-    proto = _exported(graph, graph.example(channels, 2, 1, 0))
-    proto.doc_string = "napari-ssl-pretrain; the card is in the metadata"
-    if described is not None:
-        onnx.helper.set_model_props(proto, {"card": json.dumps(described.model_dump(mode="json"))})
-    content: bytes = proto.SerializeToString()
-    _check(content, job, graph)
-    return content
+    return _exported(graph, graph.example(job.state["in_channels"], 2, 1, 0))
 
 
 def _exported(graph: Graph, example: tuple[torch.Tensor, ...]) -> Any:
