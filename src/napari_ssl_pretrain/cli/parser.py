@@ -270,7 +270,7 @@ def _fill_transfer(p: Parser) -> None:
         "are needed)",
     )
     p.add_argument("--device", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
-    p.add_argument("--precision", help="auto, fp32, bf16 or fp16 (default: auto)")
+    p.add_argument("--precision", help="auto, fp32 or bf16 (default: auto)")
     p.add_argument("--seed", metavar="S", help="seed of the first repetition; default: 0")
     p.add_argument("-o", "--output", required=True, metavar="OUT", help="folder of the report")
     p.add_argument("--overwrite", action="store_true", help="replace the report that is there")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from napari_ssl_pretrain.pretext.base import Frozen
-from napari_ssl_pretrain.spec.config import Precision, known_axes
+from napari_ssl_pretrain.spec.config import known_axes
 from napari_ssl_pretrain.spec.config_errors import first_error
 
 Arm = Literal["scratch", "pretrained", "frozen", "shuffled"]
@@ -85,7 +85,7 @@ class TransferConfig(Frozen):
     output: str = Field("transfer", description="Folder of the report.")
     arms: Arms = Field(ARMS, description="What is compared.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps.")
-    precision: Literal["auto"] | Precision = Field("auto", description="auto, fp32, bf16 or fp16.")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto, fp32 or bf16.")
     seed: int = Field(0, ge=0, description="Seed of the first repetition.")
 
     def __init__(self, **fields: Any) -> None:

@@ -106,7 +106,7 @@ class Runner:
             tuple(data.patch_size),
             study.pretraining.training.batch_size,
             torch.device(device),
-            {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision),
+            torch.bfloat16 if precision == "bf16" else None,
         )
         self._examples: dict[str, list[Example]] = {}
         self._scores: list[Score] = []
