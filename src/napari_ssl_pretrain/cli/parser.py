@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 PROGRAM = "napari-ssl-pretrain"
-EXPORT_FORMATS = ("torch", "safetensors", "onnx", "bioimageio", "nnunet")
+EXPORT_FORMATS = ("torch", "safetensors", "onnx", "bioimageio", "nnunet", "biapy")
 TEMPLATES = ("2d-crappify", "3d-crappify", "2d-masking", "3d-masking")
 
 EPILOG = f"""\

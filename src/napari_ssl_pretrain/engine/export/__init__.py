@@ -10,6 +10,7 @@ from napari_ssl_pretrain.data.writers import write_bytes, write_text
 from napari_ssl_pretrain.engine import checkpoint
 from napari_ssl_pretrain.engine.cards import make_card, prefix_of
 from napari_ssl_pretrain.engine.export.base import Format, Job, require
+from napari_ssl_pretrain.engine.export.biapy import BIAPY
 from napari_ssl_pretrain.engine.export.bioimageio import BIOIMAGEIO
 from napari_ssl_pretrain.engine.export.nnunet import NNUNET
 from napari_ssl_pretrain.engine.export.onnx_file import ONNX
@@ -37,6 +38,7 @@ FORMATS: dict[str, Format] = {
     "onnx": ONNX,
     "bioimageio": BIOIMAGEIO,
     "nnunet": NNUNET,
+    "biapy": BIAPY,
 }
 
 
