@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from napari_ssl_pretrain.errors import ConfigError
-from napari_ssl_pretrain.spec.biapy_yaml import flatten, is_biapy, translate
+from napari_ssl_pretrain.spec.biapy_keys import AUTOMATIC
+from napari_ssl_pretrain.spec.biapy_yaml import flatten, is_biapy, nested, translate
 from napari_ssl_pretrain.spec.config import PretrainConfig
 from napari_ssl_pretrain.spec.yaml_io import load_yaml
 
@@ -26,6 +28,59 @@ def test_every_key_is_translated_or_named_once(name):
     assert len(told) == len(set(told))
     assert set(told) | in_notes == set(flatten(fields))
     PretrainConfig.from_dict({"name": "x"} | result.fields)
+
+
+DEFAULTS = json.loads((FOLDER / "defaults_3.7.1.json").read_text())
+"""All keys of BiaPy 3.7.1 with their defaults."""
+
+HARMLESS = {
+    "PROBLEM.PRINT_OLD_KEY_CHANGES",
+    "DATA.TRAIN.IN_MEMORY",
+    "DATA.VAL.IN_MEMORY",
+    "DATA.VAL.FROM_TRAIN",
+    "TEST.VERBOSE",
+}
+"""On in BiaPy; off, they ask for nothing that is not done here."""
+
+
+def whole(task="crappify", ndim=2, **changed):
+    """Return a file that sets every key of BiaPy."""
+    changed |= {
+        "PROBLEM.TYPE": "SELF_SUPERVISED",
+        "PROBLEM.NDIM": f"{ndim}D",
+        "PROBLEM.SELF_SUPERVISED.PRETEXT_TASK": task,
+        "MODEL.ARCHITECTURE": "mae" if task == "masking" else "resunet",
+        "DATA.PATCH_SIZE": str((*(32, 64, 64)[-ndim:], 1)),
+        "TRAIN.ENABLE": True,
+    }
+    return nested(DEFAULTS | changed)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("task", ["crappify", "masking"])
+def test_a_file_with_every_key_of_biapy_is_told_key_by_key(task, ndim):
+    result = translate(whole(task, ndim))
+    told = [*result.translated, *result.automatic, *result.unused]
+    assert sorted(told) == sorted(DEFAULTS)
+    text = " ".join(result.lines())
+    assert [key for key in DEFAULTS if key not in text] == []
+    config = PretrainConfig.from_dict({"name": "x"} | result.fields)
+    assert (config.pretext.task, config.data.ndim) == (task, ndim)
+
+
+def test_no_switch_of_biapy_is_thrown_in_vain():
+    """A switch that is not as it is by default has a counterpart, is done anyway, or is named."""
+    switches = {key: value for key, value in DEFAULTS.items() if isinstance(value, bool)}
+    assert len(switches) > 100
+    other = {key: not value for key, value in switches.items()}
+    result = translate(whole(**{key: v for key, v in other.items() if key != "TRAIN.ENABLE"}))
+    silent = {key for key in result.automatic if key in switches and key != "TRAIN.ENABLE"}
+    turned_on = {key for key in silent if other[key]}
+    turned_off = silent - turned_on
+    assert turned_on <= AUTOMATIC
+    relevant = {key for key in turned_off if not key.startswith(("PROBLEM.INST", "PROBLEM.DET"))}
+    elsewhere = ("DATA.PREPROCESS.", "AUGMENTOR.CBLUR", "MODEL.RCAN", "TEST.MATCHING", "TEST.BY_")
+    assert {key for key in relevant if not key.startswith(elsewhere)} <= HARMLESS
 
 
 def test_a_2d_file():

@@ -74,6 +74,24 @@ AUTOMATIC = frozenset(
 )
 """BiaPy keys that need no setting here: the program does what they ask for by itself."""
 
+ON_UNLESS_OFF = frozenset(
+    {
+        "AUGMENTOR.AUG_SAMPLES",
+        "AUGMENTOR.DRAW_GRID",
+        "AUGMENTOR.SHUFFLE_TRAIN_DATA_EACH_EPOCH",
+        "DATA.EXTRACT_RANDOM_PATCH",
+        "DATA.REFLECT_TO_COMPLETE_SHAPE",
+        "DATA.TEST.CHECK_DATA",
+        "DATA.TRAIN.CHECK_DATA",
+        "DATA.TRAIN.EXTRACT_RANDOM_PATCH",
+        "DATA.VAL.DIST_EVAL",
+        "DATA.VAL.RANDOM",
+        "SYSTEM.PIN_MEM",
+        "TEST.SAVE_MODEL_RAW_OUTPUT",
+    }
+)
+"""What is on here, or in BiaPy unless it is turned off: to turn it off has no counterpart."""
+
 DIFFERENT_DEFAULTS = {
     "TRAIN.EPOCHS": "360 epochs",
     "TRAIN.BATCH_SIZE": "2 patches a step",

@@ -17,6 +17,7 @@ from napari_ssl_pretrain.spec.biapy_keys import (
     NEAREST_NETWORK,
     NORMALIZATIONS,
     NORMS,
+    ON_UNLESS_OFF,
     PLAIN,
 )
 
@@ -320,6 +321,8 @@ def _loss(work: _Work) -> None:
 def _automatic(work: _Work) -> None:
     for key, value in work.given.items():
         if key in work.translated or key in work.automatic:
+            continue
+        if value is False and key in ON_UNLESS_OFF:
             continue
         # an option that is off needs nothing, but flips that are off are still made here
         off = value is False and key not in AUTOMATIC
