@@ -122,11 +122,13 @@ def test_ome_set_of_several_files_is_read_whole_once(tmp_path):
     [
         ("a.tif", b"", "is empty (0 bytes)"),
         ("a.tif", b"II*\x00", "is truncated"),
-        ("a.tif", b"hello, world", "is no TIFF file, though its name says so"),
+        ("a.tif", b"hello, world", "is a text file, not a TIFF file as its name says"),
         ("a.png", b"\x89PNG\r\n\x1a\n", "is truncated"),
-        ("a.jpg", b"\xff\xd8\xff\xe0" + bytes(99), "is truncated: its end marker is missing"),
+        ("a.jpg", b"\xff\xd8\xff\xe0" + bytes(99), "has no frame header"),
+        ("a.tif", bytes(99), "is no TIFF file, though its name says so"),
         ("a.npy", b"\x93NUMPY\x01\x00", "cannot be read"),
-        ("notes.txt", b"hello", "is none of TIFF, PNG, JPEG, OME-Zarr and NPY"),
+        ("notes.txt", b"hello", "is a text file"),
+        ("notes", b"\1\2\3", "is none of TIFF, PNG, JPEG, OME-Zarr and NPY"),
     ],
 )
 def test_stumps_and_strangers(tmp_path, name, data, rule):

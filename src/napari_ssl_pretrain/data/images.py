@@ -194,7 +194,7 @@ class Image:
         except READ_ERRORS as error:
             raise DataError(
                 self.info.path,
-                f"cannot be decoded ({first_line(error)})",
+                f"cannot be decoded ({reason(error)})",
                 remedy="Export the image again.",
             ) from error
         return block
@@ -216,3 +216,14 @@ class Image:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, or its kind where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(".")
+
+
+def reason(error: BaseException) -> str:
+    """Return in words why a decoder failed; what only speaks of its own code is put plainly."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, KeyError):
+        return f"{str(error.args[0])[:80]!r} is missing" if error.args else "something is missing"
+    if isinstance(error, (TypeError, LookupError, AttributeError, AssertionError, RecursionError)):
+        return "its header is damaged"
+    return first_line(error)

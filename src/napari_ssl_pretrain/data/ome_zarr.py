@@ -34,6 +34,8 @@ _RATIO = 200_000
 """No more bytes of an image than this stand for one byte stored."""
 _SPARSE = 1 << 38
 """Bytes up to which an image may leave out any number of chunks, for they cost nothing to read."""
+_COUNTED = 100_000
+"""Chunks up to which those that are missing are counted."""
 _MANY, _TINY = 1_000_000, 64
 _BY_TYPE = {"time": "T", "channel": "C"}
 
@@ -114,6 +116,7 @@ def read_header(path: Path) -> Header:
         )
     store.largest = max(_LARGEST_TEXT, 2 * _check_size(array))
     _check_stored(path / array.path, array.nbytes)
+    notes += _missing(array, path / array.path)
     sizes, unit = one_unit(described.get("sizes", {}), described.get("units", {}))
     dtype = np.dtype(array.dtype).newbyteorder("=")
     shape = tuple(int(n) for n in array.shape)
@@ -165,18 +168,37 @@ def _check_stored(folder: Path, claimed: int) -> None:
     )
 
 
+def _missing(array: Any, folder: Path) -> list[str]:
+    """Return a note where chunks are not stored; they are read as the fill value.
+
+    Zarr leaves out chunks that hold nothing else, and so does a copy that broke off.
+    """
+    stored = array.shards or array.chunks
+    number = math.prod(-(-n // c) for n, c in zip(array.shape, stored, strict=True))
+    if number > _COUNTED:
+        return []
+    held = sum(len(set(files) - _METADATA) for _, _, files in os.walk(folder))
+    if held >= number:
+        return []
+    return [f"stores {held} of {number} chunks, the others are read as {array.fill_value}"]
+
+
 def _level_0(group: Any, path: Path, notes: list[str]) -> tuple[Any, dict[str, Any]]:
     """Return the array of the finest level of a group's first image, its axes and spacings.
 
     Raises
     ------
     RefusedError
-        The group is a plate, or has no image.
+        The group is a plate or a well, or has no image.
     """
     told = _ome(group)
     if "plate" in told:
         raise RefusedError(
             "is a plate of many images", f"Name one of them, such as {path / 'A' / '1' / '0'}."
+        )
+    if "well" in told:
+        raise RefusedError(
+            "is a well of a plate, with many images", f"Name one of them, such as {path / '0'}."
         )
     if "multiscales" not in told and "0" in group and isinstance(group["0"], zarr.Group):
         if "1" in group:
@@ -192,9 +214,34 @@ def _level_0(group: Any, path: Path, notes: list[str]) -> tuple[Any, dict[str, A
             )
         notes.append(f"has no OME-Zarr metadata, its array {arrays[0]} is used")
         return group[arrays[0]], {}
-    first = told["multiscales"][0]
-    level = first["datasets"][0]
-    return group[str(level["path"])], _described(first, level)
+    first, level = _first_image(told)
+    array = group.get(str(level["path"]))
+    if not isinstance(array, zarr.Array):
+        raise RefusedError(
+            f"says that its pixels are in {str(level['path'])[:80]!r}, where there are none",
+            "Copy or export it again.",
+        )
+    return array, _described(first, level)
+
+
+def _first_image(told: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return the description of a group's first image, and of its finest level.
+
+    Raises
+    ------
+    RefusedError
+        The metadata are not as OME-Zarr has them.
+    """
+    try:
+        first = told["multiscales"][0]
+        level = first["datasets"][0]
+        if "path" in level and isinstance(first.get("axes", []), list):
+            return first, level
+    except (TypeError, LookupError, AttributeError):
+        pass
+    raise RefusedError(
+        "has damaged OME-Zarr metadata: it names no image and no level", "Export it again."
+    )
 
 
 def _ome(group: Any) -> Mapping[str, Any]:

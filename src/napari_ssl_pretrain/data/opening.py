@@ -12,7 +12,8 @@ import numpy as np
 
 from napari_ssl_pretrain.data.axes import settle
 from napari_ssl_pretrain.data.header import Header, RefusedError
-from napari_ssl_pretrain.data.images import READ_ERRORS, Image, ImageInfo, first_line
+from napari_ssl_pretrain.data.images import READ_ERRORS, Image, ImageInfo, reason
+from napari_ssl_pretrain.data.strangers import HEAD, refuse
 from napari_ssl_pretrain.errors import ConfigError, DataError
 
 Reader = Callable[[Path], Header]
@@ -98,17 +99,13 @@ def kind_of(path: Path) -> tuple[str, str]:
     if not path.is_file():  # a pipe or a device could be read without end
         raise RefusedError("is no regular file", "Copy the image itself there.")
     with path.open("rb") as file:
-        head = file.read(16)
+        head = file.read(HEAD)
     if not head:
         raise RefusedError("is empty (0 bytes)", "Copy or export it again.")
     kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
     named = _SUFFIXES.get(path.suffix.lower(), "")
-    if not kind and named:
-        raise RefusedError(
-            f"is no {named.upper()} file, though its name says so", "Export it again, or remove it."
-        )
     if not kind:
-        raise RefusedError(f"is none of {KINDS}", "Convert it to TIFF, or move it elsewhere.")
+        refuse(path, head, KINDS, named)
     note = f"is a {kind.upper()} file in spite of its name" if named and named != kind else ""
     return kind, note
 
@@ -148,7 +145,7 @@ def read_header(path: Path, axes: str = "auto") -> Found:
         raise DataError(path, str(refused), remedy=refused.remedy) from None
     except READ_ERRORS as error:
         raise DataError(
-            path, f"cannot be read ({first_line(error)})", remedy="Export it again, or remove it."
+            path, f"cannot be read ({reason(error)})", remedy="Export it again, or remove it."
         ) from None
     notes = "; ".join(part for part in (note, *header.notes, assumed) if part)
     sizes = {a: s for a, s in header.pixel_size.items() if a in letters}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     from napari_ssl_pretrain.data.images import Index
 
+# what it warns of either decodes or is an error that is told by name
+logging.getLogger("imagecodecs").setLevel(logging.CRITICAL)
+
 _DECODED = ByteCache(128 << 20)
 _NUMBERS = itertools.count()
 
@@ -34,6 +38,7 @@ _PALETTE = 3
 _BYTE = 8
 _JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _JPEG_BARE = {0x01, *range(0xD0, 0xD9)}
+_JPEG_PIXELS = 0xDA
 _TAIL = 1 << 16
 
 
@@ -113,7 +118,7 @@ def read_header(path: Path) -> Header:
     notes = size.notes
     if size.samples in (2, 4) and not notes:
         notes = (f"has {size.samples} samples a pixel, opacity among them; each is a channel",)
-    decode = imagecodecs.png_decode if png else imagecodecs.jpeg_decode
+    decode = imagecodecs.png_decode if png else _jpeg_pixels
     dtype = np.dtype(np.uint16 if size.bits > _BYTE else np.uint8)
     return Header("YXS"[: len(shape)], shape, dtype, RasterPixels(path, decode, shape), notes=notes)
 
@@ -154,27 +159,54 @@ def _png_size(file: BinaryIO, length: int) -> _Size:
 
 
 def _jpeg_size(file: BinaryIO, length: int) -> _Size:
-    """Walk the segments to the frame's header, and look for the end marker.
+    """Walk the segments to the pixels, and look for the end marker behind them.
 
     Raises
     ------
     RefusedError
         The file is truncated or has no frame.
     """
-    file.seek(max(0, length - _TAIL))
-    if b"\xff\xd9" not in file.read():
-        raise RefusedError("is truncated: its end marker is missing", "Copy or export it again.")
+    size: _Size | None = None
     place = 2
     while True:
         file.seek(place)
         head = file.read(10)
-        if len(head) < 10 or head[0] != 0xFF:  # noqa: PLR2004
+        if len(head) < 4:  # noqa: PLR2004
+            raise RefusedError(
+                "is truncated: it ends within its header", "Copy or export it again."
+            )
+        if head[0] != 0xFF:  # noqa: PLR2004
             raise RefusedError("has no frame header", "Export it again.")
-        if head[1] in _JPEG_FRAMES:
+        if head[1] in _JPEG_FRAMES and len(head) == 10:  # noqa: PLR2004
             bits, height, width, samples = struct.unpack(">BHHB", head[4:10])
             notes = ("has 4 samples a pixel (CMYK); each is a channel",) if samples == 4 else ()  # noqa: PLR2004
-            return _Size(height, width, samples, bits, notes)
+            size = _Size(height, width, samples, bits, notes)
+        if head[1] == _JPEG_PIXELS:
+            break
         filler = head[1] == 0xFF  # noqa: PLR2004
         place += 1 if filler else 2
         if not filler and head[1] not in _JPEG_BARE:
             place += int(struct.unpack(">H", head[2:4])[0])
+    if size is None:
+        raise RefusedError("has no frame header", "Export it again.")
+    if not _has_end(file, place, length):
+        raise RefusedError("is truncated: its end marker is missing", "Copy or export it again.")
+    return size
+
+
+def _has_end(file: BinaryIO, place: int, length: int) -> bool:
+    """Return whether a JPEG's end marker comes behind the place where its pixels begin.
+
+    Thumbnails before that have markers of their own; anything may follow the end.
+    """
+    for start in (max(place, length - _TAIL), *range(place, length, _TAIL)):
+        file.seek(start)
+        if b"\xff\xd9" in file.read(_TAIL + 1):
+            return True
+    return False
+
+
+def _jpeg_pixels(data: bytes) -> np.ndarray:
+    """Decode a JPEG; CMYK is stored inverted, as every writer since Photoshop does."""
+    array = np.asarray(imagecodecs.jpeg_decode(data))
+    return 255 - array if array.ndim == 3 and array.shape[2] == 4 else array  # noqa: PLR2004

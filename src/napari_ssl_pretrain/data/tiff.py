@@ -56,7 +56,9 @@ def read_header(path: Path) -> Header:
         refuse_truncated(cut.args[0], size)
     if end > size:
         refuse_truncated(end, size)
-    with open_tiff(path) as tif:
+    with open_tiff(path) as tif, np.errstate(all="ignore"):  # spacings of nothing
+        if not len(tif.pages):
+            raise RefusedError("holds no image", "Remove it.")
         _check_imagej(tif, size)
         _check_ome(tif)
         if not tif.series:
@@ -73,9 +75,10 @@ def read_header(path: Path) -> Header:
 
 
 def _has_all_pages(series: Any) -> bool:
-    """Return whether every plane of a series has its page."""
+    """Return whether every plane of a series has its page, and each page all its pixels."""
+    needed = math.prod(series.keyframe.chunked)
     try:
-        return all(page is not None for page in series.pages)
+        return all(page is not None and len(page.dataoffsets) >= needed for page in series.pages)
     except IndexError:  # fewer pages than the description of the file says
         return False
 
@@ -172,18 +175,20 @@ def _check_complete(series: Any, size: int) -> None:
     if series.dataoffset is not None:
         if series.dataoffset + series.nbytes > size:
             refuse_truncated(series.dataoffset + series.nbytes, size)
-    elif not _has_all_pages(series):
-        raise RefusedError(
-            "is truncated and lacks planes, or is the first of several files, of which some "
-            "are missing",
-            "Copy or export it again, with all its files.",
-        )
     elif len(page.dataoffsets) < math.prod(page.chunked):
         raise RefusedError(
             f"is damaged: {math.prod(page.chunked)} strips or tiles are needed for "
             f"{page.imagewidth} x {page.imagelength} pixels, it has {len(page.dataoffsets)}",
             "Export it again.",
         )
+    elif not _has_all_pages(series):
+        raise RefusedError(
+            "is truncated and lacks planes, or is the first of several files, of which some "
+            "are missing",
+            "Copy or export it again, with all its files.",
+        )
+    if not hasattr(page.compression, "name"):
+        raise RefusedError(f"has an unknown compression ({page.compression})", "Export it again.")
     ratio = LARGEST_RATIO if page.compression.name in _MODEST else _MODERN_RATIO
     segment = 0 if series.dataoffset is not None else _segment_bytes(page)
     largest = max(series.nbytes, segment)

@@ -17,6 +17,8 @@ _INTEGERS = {3: "u2", 4: "u4", 16: "u8", 18: "u8"}
 _DESCRIPTION = 270
 _OFFSETS = (273, 324)
 _COUNTS = (279, 325)
+_NO_DATA = 42113
+"""By this tag GDAL names the value of strips and tiles that are left out on purpose."""
 _BIG = 43
 _SLACK = 1 << 16
 
@@ -38,7 +40,8 @@ def claimed_end(path: Path) -> int:
     CutError
         A directory or a table lies beyond the end of the file.
     RefusedError
-        Its directories lie on top of each other.
+        Its directories lie on top of each other or lead in a circle, or strips or tiles of a
+        page were never written.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -49,7 +52,11 @@ def claimed_end(path: Path) -> int:
         start = slice(8, 16) if big else slice(4, 8)
         offset, end = tables.number(head[start]), 0
         seen: set[int] = set()
-        while offset and offset not in seen:
+        while offset:
+            if offset in seen:
+                raise RefusedError(
+                    "is damaged: its pages lead in a circle", "Copy or export it again."
+                )
             seen.add(offset)
             reach, offset = tables.directory(offset)
             end = max(end, reach)
@@ -101,12 +108,19 @@ class _Tables:
         return self.file.read(length)
 
     def directory(self, offset: int) -> tuple[int, int]:
-        """Return how far one page reaches, and where the next directory is."""
+        """Return how far one page reaches, and where the next directory is.
+
+        Raises
+        ------
+        RefusedError
+            Strips or tiles were never written: they would be read as zeros.
+        """
         count = self.number(self.take(offset, self.count_width))
         offset += self.count_width
         table = self.take(offset, count * self.entry + self.width)
         end = offset + len(table)
         offsets = counts = np.zeros(0, np.int64)
+        sparse = False
         for start in range(0, count * self.entry, self.entry):
             field = table[start : start + self.entry]
             tag = self.number(field[:2])
@@ -116,6 +130,12 @@ class _Tables:
                 offsets = self.values(field)
             elif tag in _COUNTS:
                 counts = self.values(field)
+            sparse = sparse or tag == _NO_DATA
+        if not sparse and not (offsets.all() and counts.all()):
+            raise RefusedError(
+                "is incomplete: strips or tiles of it were never written",
+                "Copy or export it again.",
+            )
         if len(offsets) == len(counts):
             end = max(end, int((offsets + counts)[counts > 0].max(initial=0)))
         return end, self.number(table[-self.width :])
