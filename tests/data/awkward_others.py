@@ -182,14 +182,8 @@ def attributes(path, edit):
 
 
 def of_zarr():
-    """Zarr of formats 2 and 3, sound and not."""
-    volume, flat = image("ZYX", "uint16"), image("YX")
-
-    def bad(edit, told):
-        return ome_zarr(volume, "ZYX", 2, lambda p: attributes(p, edit), told, found="")
-
-    def first(told):
-        return told["multiscales"][0]
+    """Zarr of formats 2 and 3."""
+    volume = image("ZYX", "uint16")
 
     table = {
         f"ome-{axes}-{version}.zarr": ome_zarr(image(axes, "uint16"), axes, version)
@@ -212,6 +206,20 @@ def of_zarr():
         "one-chunk.zarr": zarr_array(volume, "ZYX", chunks=volume.shape),
         "complex.zarr": zarr_array(np.zeros((9, 9), "c8") + 1, "", "holds complex64"),
         "text.zarr": zarr_array(np.full((9, 9), "abc"), "", "holds str", zarr_format=2),
+    }
+
+
+def of_damaged_zarr():
+    """Zarr whose metadata or chunks are wrong or missing."""
+    volume, flat = image("ZYX", "uint16"), image("YX")
+
+    def bad(edit, told):
+        return ome_zarr(volume, "ZYX", 2, lambda p: attributes(p, edit), told, found="")
+
+    def first(told):
+        return told["multiscales"][0]
+
+    return {
         "no-axes.zarr": bad(lambda t: first(t).pop("axes"), "names the axes TCZYX"),
         "wrong-axes.zarr": bad(lambda t: first(t)["axes"].pop(), "names the axes ZY"),
         "same-axes.zarr": bad(lambda t: first(t).update(axes=["y", "y", "x"]), "has the axes YYX"),
@@ -287,4 +295,4 @@ def lost_chunk(path):
     return array
 
 
-OTHERS = {**of_pictures(), **of_arrays(), **of_zarr()}
+OTHERS = {**of_pictures(), **of_arrays(), **of_zarr(), **of_damaged_zarr()}
