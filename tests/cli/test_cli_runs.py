@@ -41,7 +41,9 @@ def write_run(root, name, *more, pid=None):
 def three(here):
     root = here / "exp_results"
     write_run(root, "going")
-    write_run(root, "killed", pid=2**22 + 1)
+    killed = write_run(root, "killed", pid=2**22 + 1)
+    killed.checkpoints.mkdir()
+    killed.checkpoint("last").touch()
     done = write_run(
         root,
         "done",

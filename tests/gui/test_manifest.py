@@ -10,7 +10,7 @@ from npe2 import PluginManifest
 
 import napari_ssl_pretrain
 from napari_ssl_pretrain.gui import samples
-from napari_ssl_pretrain.gui.plot import MAX_POINTS, Curve
+from napari_ssl_pretrain.spec.curve import MAX_POINTS, Curve
 
 MANIFEST = Path(napari_ssl_pretrain.__file__).parent / "napari.yaml"
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_ssl_pretrain.cli import text
 from napari_ssl_pretrain.errors import UserError
+from napari_ssl_pretrain.spec.curve import sparkline
 from napari_ssl_pretrain.spec.run_dir import RunDir
-from napari_ssl_pretrain.spec.status import RunStatus, process_lives, read_events, status_of
+from napari_ssl_pretrain.spec.run_record import RunReader, RunRecord, known, moment, shortened
 
 if TYPE_CHECKING:
     from argparse import Namespace
+
+HEADER = ("run", "task", "state", "progress", "best", "curve", "test", "data", "last seen")
+LONGEST_CELL = 48
 
 
 def command(args: Namespace) -> int:
@@ -28,71 +31,61 @@ def command(args: Namespace) -> int:
     if not folder.is_dir():
         remedy = "Give the result folder of a run, `runs DIR`."
         raise UserError("runs", "no such folder", value=folder, remedy=remedy)
-    rows = [row(run) for run in RunDir.find(folder)]
+    records = [RunReader(run).read() for run in RunDir.find(folder)]
     if args.json:
-        print(json.dumps(rows, indent=2))
-    elif not rows:
+        print(json.dumps([row(record) for record in records], indent=2))
+    elif not records:
         print(f"No runs under {folder}. `napari-ssl-pretrain run --config F` makes one.")
     else:
-        header = ["run", "task", "state", "progress", "best", "test", "last seen"]
-        print(text.table(header, [_cells(found) for found in rows]))
+        print(text.table(HEADER, [_cells(record) for record in records]))
+        for record in records:
+            if record.problem:
+                print(text.plain(f"{record.run.run_name}: {record.note}."))
     return 0
 
 
-def row(run: RunDir) -> dict[str, Any]:
+def row(record: RunRecord) -> dict[str, Any]:
     """Return where one run stands."""
-    status = status_of(read_events(run))
-    state: str = status.state
-    if not status.ended and not process_lives(status):
-        state = "died"
+    status = record.status
     return {
-        "run": run.run_name,
-        "folder": str(run.results),
+        "run": record.run.run_name,
+        "folder": str(record.run.results),
         "task": status.task,
-        "state": state,
+        "data": list(record.data),
+        "images": record.images,
+        "state": record.state,
         "message": status.message,
+        "problem": record.problem,
         "step": status.step,
         "steps": status.steps,
         "epoch": status.epoch,
         "epochs": status.epochs,
-        "seconds_left": None if state == "died" else status.seconds_left,
-        "best_validation_loss": status.best_validation_loss,
-        "test": _test_scores(run, status),
-        "last_seen": status.last_seen,
+        "seconds_left": known(status.seconds_left) if record.goes_on else None,
+        "best_validation_loss": record.best,
+        "curve": [list(points) for points in zip(*record.curve, strict=True)],
+        "test": record.scores,
+        "started": known(status.started),
+        "last_seen": known(status.last_seen),
     }
 
 
-def _test_scores(run: RunDir, status: RunStatus) -> dict[str, float]:
-    if not status.ended:
-        return {}
-    try:
-        scores = json.loads(run.summary.read_text(encoding="utf-8")).get("test")
-    except (OSError, ValueError, AttributeError):
-        return {}
-    return scores if isinstance(scores, dict) else {}
-
-
-def _cells(found: dict[str, Any]) -> list[str]:
-    best, steps = found["best_validation_loss"], found["steps"]
-    progress = f"{100 * found['step'] // steps} %" if steps else ""
-    if found["seconds_left"]:
-        progress += f", {text.duration(found['seconds_left'])} left"
-    elif found["epochs"]:
-        progress += f", epoch {found['epoch']} of {found['epochs']}"
-    shown = "" if best is None else f"{best:.4f}"
-    seen = (
-        time.strftime("%Y-%m-%d %H:%M", time.localtime(found["last_seen"]))
-        if found["last_seen"]
-        else ""
-    )
-    state = found["state"]
-    if state == "died":
-        state = "died (resume it)"
-    return [found["run"], found["task"], state, progress, shown, _score(found["test"]), seen]
-
-
-def _score(test: dict[str, float]) -> str:
-    if "psnr" in test:
-        gain = f" ({test['psnr'] - test['psnr_input']:+.2f})" if "psnr_input" in test else ""
-        return f"PSNR {test['psnr']:.2f}{gain}"
-    return f"hidden {test['hidden_mse']:.3f}" if "hidden_mse" in test else ""
+def _cells(record: RunRecord) -> list[str]:
+    status, best = record.status, record.best
+    progress = "" if record.share is None else f"{int(100 * record.share)} %"
+    left = known(status.seconds_left) if record.goes_on else None
+    if left:
+        progress += f", {text.duration(left)} left"
+    elif status.epochs:
+        progress += f", epoch {status.epoch} of {status.epochs}"
+    state = "died (resume it)" if record.state == "died" and record.saved else record.state
+    return [
+        record.run.run_name,
+        status.task,
+        state,
+        progress,
+        "" if best is None else f"{best:.4f}",
+        sparkline(record.curve[1]),
+        record.score,
+        shortened(record.images_of, LONGEST_CELL),
+        moment(status.last_seen),
+    ]

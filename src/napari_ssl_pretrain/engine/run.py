@@ -79,7 +79,11 @@ def pretrain(
     report = Reporter(emit, silent=rank != 0)
     report(
         ev.ProcessStarted(
-            pid=os.getpid(), host=socket.gethostname(), config=config.to_yaml(), resumed=resume
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            config=config.to_yaml(),
+            resumed=resume,
+            folder=_working_folder(),
         )
     )
     refuse_existing(run, resume=resume, overwrite=overwrite)
@@ -186,3 +190,10 @@ def refuse_existing(run: RunDir, *, resume: bool, overwrite: bool) -> None:
 
 def _absolute(folder: str) -> Path:
     return Path(folder).expanduser().absolute()
+
+
+def _working_folder() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:  # it was deleted
+        return ""

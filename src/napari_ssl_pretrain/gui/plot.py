@@ -2,59 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pyqtgraph as pg
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-MAX_POINTS = 1500
+from napari_ssl_pretrain.spec.curve import Curve
+
 REDRAW_MS = 250
 TRAIN_COLOR = "#6fb1fc"
 VALIDATION_COLOR = "#ffb454"
-
-
-class Curve:
-    """A growing curve of bounded length: when full, neighbours are averaged.
-
-    Parameters
-    ----------
-    limit
-        Largest number of points kept.
-    """
-
-    def __init__(self, limit: int = MAX_POINTS) -> None:
-        self.limit = limit
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self.x: list[float] = []
-        self.y: list[float] = []
-        self._every = 1
-        self._waiting: list[tuple[float, float]] = []
-
-    def add(self, x: float, y: float) -> None:
-        """Take in a point; what is not finite is left out, and a curve that goes back is cut."""
-        if not (math.isfinite(x) and math.isfinite(y)):
-            return
-        while self.x and self.x[-1] >= x:  # a resume repeats what was not saved
-            self.x.pop()
-            self.y.pop()
-        self._waiting = [*(p for p in self._waiting if p[0] < x), (x, y)]
-        if len(self._waiting) >= self._every:
-            self._flush()
-        if len(self.x) >= self.limit:
-            self.x = [(a + b) / 2 for a, b in zip(self.x[::2], self.x[1::2], strict=False)]
-            self.y = [(a + b) / 2 for a, b in zip(self.y[::2], self.y[1::2], strict=False)]
-            self._every *= 2
-
-    def _flush(self) -> None:
-        count = len(self._waiting)
-        self.x.append(self._waiting[-1][0])
-        self.y.append(sum(y for _, y in self._waiting) / count)
-        self._waiting = []
 
 
 def furnish(plot: Any, bottom: str, left: str) -> Any:

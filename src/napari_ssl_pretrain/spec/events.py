@@ -9,7 +9,7 @@ import json
 import time
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from napari_ssl_pretrain.pretext.base import Frozen
 
@@ -40,13 +40,17 @@ class Event(Frozen):
 
 
 class ProcessStarted(Event):
-    """The process lives; sent before the slow imports."""
+    """The process lives; sent before the slow imports.
+
+    ``folder`` is where it was started: relative paths in ``config`` begin there.
+    """
 
     kind: Literal["process_started"] = "process_started"
     pid: int
     host: str
     config: str
     resumed: bool = False
+    folder: str = ""
 
 
 class DataChecked(Event):
@@ -198,5 +202,5 @@ def parse_event(line: str) -> AnyEvent | None:
     try:
         fields: Any = json.loads(line)
         return _ADAPTER.validate_python(fields)
-    except (ValueError, ValidationError):
+    except (ValueError, RecursionError):  # the latter: brackets in brackets without end
         return None

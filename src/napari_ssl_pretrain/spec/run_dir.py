@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 Split = Literal["train", "validation", "test"]
@@ -165,6 +165,19 @@ class RunDir:
         """What the process printed, when the dock started it."""
         return self.results / "run.log"
 
+    def here(self, path: str) -> Path:
+        """Return where a file of this run is now, which may have been written as another path.
+
+        A shared folder has other names on other machines, and folders are moved.
+        """
+        parts = PurePosixPath(path.replace("\\", "/")).parts
+        if self.run_name in parts:
+            last = len(parts) - 1 - parts[::-1].index(self.run_name)
+            inside = parts[last + 1 :]
+            if inside and ".." not in inside and _is_file(found := self.results.joinpath(*inside)):
+                return found
+        return Path(path)
+
     def empty_folders(self) -> tuple[Path, ...]:
         """Return the folders that are made for a run alone, innermost first."""
         return (self.results, self.results.parent, self.job)
@@ -219,3 +232,10 @@ class RunDir:
         return [
             run for _, run in sorted(found.values(), key=lambda pair: (pair[0], pair[1].run_id))
         ]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False

@@ -140,5 +140,5 @@ def process_lives(status: RunStatus) -> bool:
         process = psutil.Process(status.pid)
         born_later = status.started is not None and process.create_time() > status.started + 5
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE and not born_later
-    except psutil.Error:
+    except (psutil.Error, ValueError, OverflowError):  # the latter: a number that is none of ours
         return False
