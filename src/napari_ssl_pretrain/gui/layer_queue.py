@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
@@ -11,7 +12,7 @@ from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 from napari_ssl_pretrain.gui.result_layers import ResultLayers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from napari.layers import Image as ImageLayer
 
@@ -37,7 +38,7 @@ class LayerQueue(QObject):
     def __init__(self, viewer: Any, parent: QObject) -> None:
         super().__init__(parent)
         self._layers = ResultLayers(viewer)
-        self._waiting: dict[str, tuple[Result, RunDir]] = {}
+        self._waiting: dict[str, Callable[[], Iterator[ImageLayer]]] = {}
         self._adding: Iterator[ImageLayer] | None = None
         self._timer = QTimer(self)
         self._timer.setInterval(PAUSE_MS)
@@ -45,7 +46,11 @@ class LayerQueue(QObject):
 
     def put(self, result: Result, run: RunDir) -> None:
         """Show a result soon; one of the same file that still waits is left out."""
-        self._waiting[result.path] = (result, run)
+        self.put_steps(result.path, partial(self._layers.add, result, run))
+
+    def put_steps(self, key: str, steps: Callable[[], Iterator[ImageLayer]]) -> None:
+        """Take steps in the viewer soon, one at a time; older ones of the same key are left out."""
+        self._waiting[key] = steps
         if not self._timer.isActive():
             self._timer.start()
 
@@ -55,8 +60,7 @@ class LayerQueue(QObject):
                 self._timer.stop()
                 self.drained.emit()
                 return
-            result, run = self._waiting.pop(next(iter(self._waiting)))
-            self._adding = self._layers.add(result, run)
+            self._adding = self._waiting.pop(next(iter(self._waiting)))()
         with collection_postponed():
             layer = next(self._adding, None)
         if layer is None:

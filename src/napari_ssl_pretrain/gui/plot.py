@@ -33,14 +33,15 @@ def furnish(plot: Any, bottom: str, left: str) -> Any:
 
 def paint_axes(plot: Any, legend: Any, color: str, background: str) -> None:
     """Write axes and legend of a plot in colours of the viewer's theme."""
-    behind = pg.mkColor(background)
-    behind.setAlpha(200)
-    legend.setBrush(pg.mkBrush(behind))
     for side in ("bottom", "left"):
         axis = plot.getPlotItem().getAxis(side)
         axis.setPen(color)
         axis.setTextPen(color)
-    legend.setLabelTextColor(color)
+    if legend is not None:
+        behind = pg.mkColor(background)
+        behind.setAlpha(200)
+        legend.setBrush(pg.mkBrush(behind))
+        legend.setLabelTextColor(color)
 
 
 class LossPlot(QWidget):

@@ -2,79 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import Container, PushButton
-from qtpy.QtCore import QSize, Qt, QTimer, QUrl
+from qtpy.QtCore import QSize, QTimer, QUrl
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import (
-    QAbstractItemView,
-    QHeaderView,
-    QLabel,
-    QTableWidget,
-    QTableWidgetItem,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QLabel, QLineEdit, QTabWidget, QVBoxLayout, QWidget
 
-from napari_ssl_pretrain import runner
-from napari_ssl_pretrain.errors import UserError
 from napari_ssl_pretrain.gui import docks, remember
+from napari_ssl_pretrain.gui.compare import MOST_RUNS, Comparison
 from napari_ssl_pretrain.gui.crew import Crew
+from napari_ssl_pretrain.gui.deletion import Deletion
 from napari_ssl_pretrain.gui.layer_queue import LayerQueue
 from napari_ssl_pretrain.gui.paths_editor import PathsEditor
-from napari_ssl_pretrain.gui.plain import plain
 from napari_ssl_pretrain.gui.problem import Problem
-from napari_ssl_pretrain.gui.results import KINDS, Result, ResultReader
+from napari_ssl_pretrain.gui.run_files import read_config, read_results, read_template
+from napari_ssl_pretrain.gui.run_table import RunTable, best_text, state_text
 from napari_ssl_pretrain.gui.status import StatusLine
 from napari_ssl_pretrain.gui.words import moment
-from napari_ssl_pretrain.spec.config import PretrainConfig
-from napari_ssl_pretrain.spec.run_dir import RunDir
-from napari_ssl_pretrain.spec.yaml_io import parse_yaml
+from napari_ssl_pretrain.spec.run_record import RunRecord, RunScanner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import napari.viewer
 
     from napari_ssl_pretrain.gui.pretrain import Pretrain
-    from napari_ssl_pretrain.spec.status import RunStatus
+    from napari_ssl_pretrain.gui.results import Result
+    from napari_ssl_pretrain.spec.config import PretrainConfig
+    from napari_ssl_pretrain.spec.run_dir import RunDir
 
-HEADER = ("run", "state", "task", "progress", "best loss", "started")
-REFRESH_MS = 2000
-OPENED_IMAGES = 4
+REFRESH_MS, TYPING_MS = 2000, 300
+NONE_FOUND = "No runs under this folder."
 BUTTONS = {
+    "compare": ("Compare", "Show curves, settings and images of the selected runs together."),
     "open_results": ("Open results", "Open the images that the run made, as layers."),
     "open_folder": ("Open folder", "Show the run's folder in the file manager."),
-    "copy_settings": ("Copy settings", "Show the run's settings in Pretrain."),
+    "use_as_template": ("Use as template", "Fill Pretrain with its settings, for a new run."),
     "resume": ("Resume", "Go on with the run from its last saved state."),
+    "delete": ("Delete…", "Delete the selected runs; asks first, and says what goes."),
 }
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A run and where it stands."""
-
-    run: RunDir
-    status: RunStatus
-
-
-class Lister:
-    """Reads where runs stand; each time only what is new. Belongs to one worker at a time."""
-
-    def __init__(self) -> None:
-        self._handles: dict[RunDir, runner.RunHandle] = {}
-
-    def list(self, root: Path) -> list[Listed]:
-        """Return the runs under a folder, newest first."""
-        listed = []
-        for run in reversed(RunDir.find(root)):
-            handle = self._handles.setdefault(run, runner.attach(run))
-            handle.poll()
-            listed.append(Listed(run, handle.status))
-        return listed
+IN_A_ROW = 3
 
 
 class Runs(QWidget):
@@ -90,178 +60,217 @@ class Runs(QWidget):
         super().__init__()
         self.viewer: Any = getattr(viewer, "__wrapped__", viewer)
         self._crew = Crew()
-        self._lister = Lister()
-        self._listing = self._sized = False
-        self._runs: list[Listed] = []
+        self._scanner: RunScanner | None = None
+        self._reading = self._listed = False
         self.results = LayerQueue(self.viewer, self)
         self.folder = PathsEditor("folder", empty="")
         self.folder.setObjectName("result_dir")
         self.folder.set(self._first_folder())
-        self.table = self._make_table()
-        self.status = StatusLine()
+        self.filter = QLineEdit()
+        self.table = RunTable()
+        self.details, self.status = StatusLine(), StatusLine()
+        self.details.setObjectName("details")
         self.status.setObjectName("status")
         self.buttons: dict[str, PushButton] = {}
+        self.deletion = Deletion(self._crew, self.status)
+        self.comparison = Comparison(self.viewer, self._crew, self.results, self.status)
+        self.tabs = QTabWidget()
         self._lay_out()
-        self._timer = QTimer(self)
-        self._timer.setInterval(REFRESH_MS)
-        self._timer.timeout.connect(self.refresh)
-        self._timer.start()
-        self.folder.on_change(self.refresh)
-        self.destroyed.connect(self._crew.dismiss)
+        self._connect()
         docks.register(self)
         QTimer.singleShot(0, self.refresh)
 
     def sizeHint(self) -> QSize:
-        """Ask for the width of napari's other docks."""
-        return QSize(370, 500)
+        """Ask for somewhat more than napari's other docks: there is much to see."""
+        return QSize(420, 600)
 
     def _first_folder(self) -> str:
         last, _ = remember.load_run()
         known = str(remember.load("form").get("result_dir") or "")
         return known or str(last.result_dir if last else Path.home() / "exp_results")
 
-    def _make_table(self) -> QTableWidget:
-        table = QTableWidget(0, len(HEADER))
-        table.setObjectName("runs")
-        table.setHorizontalHeaderLabels(HEADER)
-        table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        table.setWordWrap(False)
-        rows, columns = table.verticalHeader(), table.horizontalHeader()
-        if rows is not None and columns is not None:
-            rows.hide()
-            rows.setDefaultSectionSize(22)
-            columns.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-            columns.setStretchLastSection(True)
-        table.itemSelectionChanged.connect(self._refresh_buttons)
-        table.cellDoubleClicked.connect(lambda *_: self._on_open_results())
-        return table
-
     def _lay_out(self) -> None:
-        for name, (text, tip) in BUTTONS.items():
-            button = PushButton(text=text, tooltip=tip)
-            button.native.setObjectName(name)
-            button.native.setMinimumWidth(20)
-            button.native.clicked.connect(getattr(self, f"_on_{name}"))
-            self.buttons[name] = button
-        names = list(self.buttons.values())
+        self.filter.setObjectName("filter")
+        self.filter.setPlaceholderText("Filter by name, state, task or data")
+        self.filter.setClearButtonEnabled(True)
+        page = QWidget()
+        inside = QVBoxLayout(page)
+        inside.setContentsMargins(4, 4, 4, 4)
+        inside.setSpacing(4)
+        inside.addWidget(self.filter)
+        inside.addWidget(self.table, 1)
+        inside.addWidget(self.details)
+        self._rows = []
+        for pairs in (list(BUTTONS)[:IN_A_ROW], list(BUTTONS)[IN_A_ROW:]):
+            row = self._button_row(pairs)
+            self._rows.append(row)
+            inside.addWidget(row.native)
+        inside.addWidget(self.deletion)
+        self.tabs.setObjectName("tabs")
+        self.tabs.setDocumentMode(True)
+        self.tabs.addTab(page, "Runs")
+        self.tabs.addTab(self.comparison, "Compare")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
         layout.setSpacing(4)
         layout.addWidget(QLabel("<b>Result folder</b>"))
         layout.addWidget(self.folder)
-        layout.addWidget(self.table, 1)
-        self._rows = []
-        for pair in (names[:2], names[2:]):
-            row: Any = Container(widgets=pair, layout="horizontal", labels=False)
-            row.margins = (0, 0, 0, 0)
-            self._rows.append(row)
-            layout.addWidget(row.native)
+        layout.addWidget(self.tabs, 1)
         layout.addWidget(self.status)
         self.setMinimumWidth(300)
 
+    def _button_row(self, names: list[str]) -> Any:
+        for name in names:
+            text, tip = BUTTONS[name]
+            button = PushButton(text=text, tooltip=tip)
+            button.native.setObjectName(name)
+            button.native.setMinimumWidth(20)
+            button.native.clicked.connect(getattr(self, f"_on_{name}"))
+            self.buttons[name] = button
+        buttons = [self.buttons[name] for name in names]
+        row: Any = Container(widgets=buttons, layout="horizontal", labels=False)
+        row.margins = (0, 0, 0, 0)
+        row.native.layout().setSpacing(4)
+        return row
+
+    def _connect(self) -> None:
+        self._timer, self._typing = QTimer(self), QTimer(self)
+        self._timer.setInterval(REFRESH_MS)
+        self._timer.timeout.connect(self.refresh)
+        self._timer.start()
+        self._typing.setInterval(TYPING_MS)
+        self._typing.setSingleShot(True)
+        self._typing.timeout.connect(self._on_folder)
+        self.folder.on_change(self._typing.start)
+        self.filter.textChanged.connect(self.table.order.look_for)
+        selection: Any = self.table.selectionModel()
+        selection.selectionChanged.connect(self._on_selection)
+        self.table.doubleClicked.connect(lambda *_: self._on_open_results())
+        self.deletion.deleted.connect(self.refresh)
+        self.destroyed.connect(partial(_part, (self._crew.dismiss, self.comparison.close_links)))
+        self._on_selection()
+
+    def _on_folder(self) -> None:
+        """Turn to another folder; who still reads the old one is not waited for."""
+        self._scanner, self._reading, self._listed = None, False, False
+        self.deletion.dismiss()
+        self.table.model_.update([])
+        self.refresh()
+
     def refresh(self) -> None:
-        """Read the runs again, in a worker; at most one reads at a time."""
+        """Read the runs again, in a worker; at most one reads a folder at a time."""
         text = str(self.folder.get()).strip()
-        if self._listing or not text or not self.isVisible():
+        if self._reading or not text or not self.isVisible():
             return
-        self._listing = True
+        if self._scanner is None:
+            self._scanner = RunScanner(Path(text).expanduser())
+        self._reading = True
+        scanner = self._scanner
         self._crew.start(
-            self._lister.list,
-            Path(text).expanduser(),
-            returned=self._show,
-            errored=self._unexpected,
-            finished=self._on_listed,
+            scan,
+            scanner,
+            yielded=partial(self._on_scanned, scanner),
+            errored=partial(self._on_unreadable, scanner),
+            finished=partial(self._on_read, scanner),
         )
 
-    def _on_listed(self) -> None:
-        self._listing = False
+    def _on_read(self, scanner: RunScanner) -> None:
+        if scanner is self._scanner:
+            self._reading = False
 
-    def _show(self, found: list[Listed]) -> None:
-        """Fill the table; the selected run stays selected."""
-        chosen = self.chosen()
-        if [x.run for x in found] != [x.run for x in self._runs]:
-            self.table.setRowCount(len(found))
-        self._runs = found
-        for number, listed in enumerate(found):
-            self._fill(number, listed)
-        if found and not self._sized:
-            self.table.resizeColumnsToContents()
-            self._sized = True
-        runs = [x.run for x in found]
-        if chosen is not None and chosen.run in runs:
-            self.table.selectRow(runs.index(chosen.run))
-        elif found and not self.table.selectedItems():
+    def _on_scanned(self, scanner: RunScanner, found: tuple[list[RunRecord], int]) -> None:
+        """Fill the table; the selected runs stay selected."""
+        if scanner is not self._scanner:
+            return
+        records, count = found
+        whole = len(records) == count
+        self.table.model_.update(records, whole=whole)
+        self.comparison.renew(records)
+        if not whole:
+            if not self._listed:
+                self.status.say(f"Reading runs: {len(records)} of {count}…")
+            return
+        first, self._listed = not self._listed, True
+        if first or self.status.text() in {"", NONE_FOUND}:
+            self.status.say("" if records else NONE_FOUND)
+        if first and records and not self.table.chosen():
             self.table.selectRow(0)
-        if not found:
-            self.status.say("No runs under this folder.")
-        elif self.status.text() == "No runs under this folder.":
-            self.status.say("")
-        self._refresh_buttons()
+        self._on_selection()
 
-    def _fill(self, number: int, listed: Listed) -> None:
-        for column, text in enumerate(cells(listed)):
-            item = self.table.item(number, column)
-            if item is None:
-                item = QTableWidgetItem()
-                self.table.setItem(number, column, item)
-            if item.text() != text:
-                item.setText(text)
-            item.setToolTip(plain(f"{listed.run.results}\n{listed.status.message}".strip()))
-            if column in {3, 4}:
-                item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+    def _on_unreadable(self, scanner: RunScanner, error: Exception) -> None:
+        if scanner is self._scanner:
+            self.table.model_.update([])
+            self.status.say(f"The folder cannot be read: {error}", error=True)
 
-    def chosen(self) -> Listed | None:
-        """Return the selected run."""
-        row = self.table.currentRow()
-        return self._runs[row] if 0 <= row < len(self._runs) else None
+    def chosen(self) -> list[RunRecord]:
+        """Return the selected runs, top first."""
+        return self.table.chosen()
 
-    def _refresh_buttons(self) -> None:
+    def _on_selection(self, *_: object) -> None:
+        """Say more about what is selected, and enable what can be done with it."""
         chosen = self.chosen()
-        for button in self.buttons.values():
-            button.enabled = chosen is not None
-        if chosen is not None:
-            self.buttons["resume"].enabled = chosen.status.state in {"stopped", "failed"}
+        one = chosen[0] if len(chosen) == 1 else None
+        can = {
+            "compare": 2 <= len(chosen) <= MOST_RUNS,  # noqa: PLR2004 - a pair at least
+            "open_results": one is not None,
+            "open_folder": one is not None,
+            "use_as_template": one is not None and one.state != "unreadable",
+            "resume": one is not None and one.resumable,
+            "delete": bool(chosen) and not any(record.goes_on for record in chosen),
+        }
+        for name, button in self.buttons.items():
+            button.enabled = can[name]
+        said = f"{len(chosen)} runs selected." if chosen else ""
+        if self.details.text() != (text := details(one) if one else said):
+            self.details.say(text, error=bool(one and one.problem))
+
+    def _on_compare(self) -> None:
+        self.comparison.begin(self.chosen())
+        self.tabs.setCurrentWidget(self.comparison)
 
     def _on_open_results(self) -> None:
-        chosen = self.chosen()
-        if chosen is None:
-            return
-        self.status.say(f"Reading the results of {chosen.run.run_name}…")
-        self._crew.start(
-            read_results,
-            chosen.run,
-            returned=lambda found, run=chosen.run: self._on_results(found, run),
-            errored=self._unexpected,
-        )
+        for record in self.chosen()[:1]:
+            self.status.say(f"Reading the results of {record.run.run_name}…")
+            self._crew.start(
+                read_results,
+                record.run,
+                returned=partial(self._on_results, record.run),
+                errored=self._unexpected,
+            )
 
-    def _on_results(self, found: list[Result], run: RunDir) -> None:
+    def _on_results(self, run: RunDir, found: list[Result]) -> None:
         for result in found:
             self.results.put(result, run)
         images = len({result.image for result in found})
         self.status.say(
             f"{len(found)} layers of {images} image{'s' * (images != 1)} of {run.run_name} opened."
             if found
-            else f"{run.run_name} has no images yet."
+            else f"{run.run_name} has no images that can be opened."
         )
 
     def _on_open_folder(self) -> None:
-        chosen = self.chosen()
-        if chosen is not None:
-            QDesktopServices.openUrl(QUrl.fromLocalFile(str(chosen.run.results)))
+        for record in self.chosen()[:1]:
+            place = record.run.results
+            if not QDesktopServices.openUrl(QUrl.fromLocalFile(str(place))):
+                self.status.say(f"No file manager could be opened. The folder is {place}")
 
-    def _on_copy_settings(self) -> None:
-        self._hand_over(self._show_settings)
+    def _on_use_as_template(self) -> None:
+        self._hand_over(read_template, self._use_as_template)
 
     def _on_resume(self) -> None:
-        self._hand_over(self._resume)
+        self._hand_over(read_config, self._resume)
 
-    def _hand_over(self, then: Callable[[PretrainConfig | Problem], object]) -> None:
+    def _on_delete(self) -> None:
+        self.deletion.ask([record.run for record in self.chosen()])
+
+    def _hand_over(
+        self,
+        read: Callable[[RunDir], PretrainConfig | Problem],
+        then: Callable[[PretrainConfig | Problem], object],
+    ) -> None:
         """Read the selected run's settings in a worker, then hand them over."""
-        chosen = self.chosen()
-        if chosen is not None:
-            self._crew.start(read_config, chosen.run, returned=then, errored=self._unexpected)
+        for record in self.chosen()[:1]:
+            self._crew.start(read, record.run, returned=then, errored=self._unexpected)
 
     def _show_settings(self, found: PretrainConfig | Problem) -> Pretrain | None:
         if isinstance(found, Problem):
@@ -270,10 +279,20 @@ class Runs(QWidget):
         pretrain: Pretrain = docks.open_pretrain(self.viewer)
         pretrain.setValue(found)
         pretrain.tabs.setCurrentWidget(pretrain.form)
-        self.status.say(f"The settings of {found.name}_{found.run_id} are in Pretrain.")
         return pretrain
 
+    def _use_as_template(self, found: PretrainConfig | Problem) -> None:
+        pretrain = self._show_settings(found)
+        if pretrain is not None and not isinstance(found, Problem):
+            said = f"Pretrain is filled for {found.name}_{found.run_id}: change what you want."
+            self.status.say(said)
+            pretrain.status.say(said)
+
     def _resume(self, found: PretrainConfig | Problem) -> None:
+        open_dock = docks.find("Pretrain", self.viewer)
+        if open_dock is not None and open_dock.control.active:
+            self.status.say("Pretrain watches another run: wait for its end, or stop it.")
+            return
         pretrain = self._show_settings(found)
         if pretrain is not None:
             pretrain.buttons["resume"].native.click()
@@ -282,36 +301,25 @@ class Runs(QWidget):
         self.status.say(f"Something went wrong: {type(error).__name__}: {error}", error=True)
 
 
-def cells(listed: Listed) -> tuple[str, ...]:
-    """Return the texts of a row."""
-    status = listed.status
-    share = f"{100 * status.step / status.steps:.0f} %" if status.steps else ""
-    best = status.best_validation_loss
-    return (
-        listed.run.run_name,
-        status.state,
-        status.task,
-        share,
-        "" if best is None else f"{best:.4g}",
-        moment(status.started),
-    )
+def scan(scanner: RunScanner) -> Iterator[tuple[list[RunRecord], int]]:
+    """Read runs; a generator, which a worker can be asked to leave."""
+    yield from scanner.scan()
 
 
-def read_results(run: RunDir) -> list[Result]:
-    """Read the newest results of a few of a run's images, those made last."""
-    images = [e for e in runner.attach(run).poll() if e.kind == "image_saved"]
-    newest = dict.fromkeys(e.image for e in reversed(images) if e.image_kind in KINDS)
-    wanted = list(newest)[:OPENED_IMAGES]
-    return ResultReader().read(e for e in images if e.image in wanted)
+def details(record: RunRecord) -> str:
+    """Say in some lines what is known of a run."""
+    best = best_text(record)
+    parts = [state_text(record), moment(record.status.started), record.status.task]
+    numbers = [f"best loss {best}"] * bool(best) + [record.score] * bool(record.score)
+    lines = [
+        f"{record.run.run_name}: {', '.join(p for p in parts if p)}",
+        f"Data: {record.images_of}" if record.data else "",
+        ", ".join(numbers),
+        record.note,
+    ]
+    return "\n".join(line for line in lines if line)
 
 
-def read_config(run: RunDir) -> PretrainConfig | Problem:
-    """Read the configuration that a run was last started with."""
-    try:
-        for event in reversed(runner.attach(run).poll()):
-            if event.kind == "process_started":
-                config = PretrainConfig.from_dict(parse_yaml(event.config, str(run.events)))
-                return config.replace(result_dir=str(run.result_dir))
-        return PretrainConfig.from_yaml(run.config)
-    except UserError as error:
-        return Problem(error)
+def _part(ends: tuple[Callable[[], None], ...], *_: object) -> None:
+    for end in ends:
+        end()

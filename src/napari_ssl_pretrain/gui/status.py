@@ -12,6 +12,8 @@ from napari_ssl_pretrain.gui.field_form import ERROR_COLOR
 from napari_ssl_pretrain.gui.plain import plain
 
 MOST_LINES = 6
+LINE_BREAK = "\u2028"
+"""What a text layout takes for the end of a line."""
 
 
 class StatusLine(QLabel):
@@ -65,7 +67,7 @@ class StatusLine(QLabel):
         del layout
 
     def _lines(self, width: int) -> tuple[QTextLayout, list[Any]]:
-        layout = QTextLayout(self.text(), self.font())
+        layout = QTextLayout(self.text().replace("\n", LINE_BREAK), self.font())
         option = QTextOption()
         option.setWrapMode(QTextOption.WrapMode.WrapAtWordBoundaryOrAnywhere)
         option.setAlignment(Qt.AlignmentFlag.AlignLeft)

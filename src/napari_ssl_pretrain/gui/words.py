@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
+
+from napari_ssl_pretrain.spec import run_record
 
 if TYPE_CHECKING:
     from napari_ssl_pretrain.spec.run_dir import RunDir
     from napari_ssl_pretrain.spec.status import RunStatus
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
+WHEN_FORM = "%d %b %H:%M"
 
 
 def duration(seconds: float) -> str:
@@ -26,7 +28,7 @@ def duration(seconds: float) -> str:
 
 def moment(seconds: float | None) -> str:
     """Say when something was, by this machine's clock."""
-    return "" if seconds is None else time.strftime("%d %b %H:%M", time.localtime(seconds))
+    return run_record.moment(seconds, WHEN_FORM)
 
 
 def progress_line(status: RunStatus) -> str:
