@@ -1,7 +1,7 @@
 """Make the pictures of the user guide from the real program: ``python docs/make_screenshots.py``.
 
 A real training runs for about two minutes on parts of an image that scikit-image carries, and a
-real comparison for about eight. ``pretrain`` or ``transfer`` behind it makes those pictures alone.
+real comparison for about eight. ``pretrain``, ``runs`` or ``transfer`` behind it makes those pictures alone.
 Without a screen: ``xvfb-run -a -s "-screen 0 1600x1000x24" python docs/make_screenshots.py``.
 """
 
@@ -102,6 +102,7 @@ def take_all(viewer: Any) -> None:
 
     train(viewer, dock)
     runs(viewer)
+    viewer.open("tissue/test/tissue_1.tif", plugin="napari")
     features(viewer, RunDir(Path("exp_results"), "tissue").checkpoint("best"))
 
 
@@ -130,11 +131,36 @@ def train(viewer: Any, dock: Any) -> None:
 
 
 def runs(viewer: Any) -> None:
-    """Show the list of runs."""
+    """Show the list of runs, and two of them compared; the second is made with more noise."""
+    fields = {"data": {"train": "tissue/train", "test": "tissue/test", "patch_size": [64, 64]}}
+    for run_id, noise in ((1, 0.2), (2, 0.5)):
+        if not RunDir(Path("exp_results"), "tissue", run_id).events.exists():
+            config = fields | {
+                "name": "tissue",
+                "run_id": run_id,
+                "pretext": {"task": "crappify", "noise": noise},
+                "backbone": {"size": "tiny"},
+                "training": {"max_minutes": 1, "steps_per_epoch": 10},
+            }
+            pretrain(PretrainConfig(**config))
     dock = open_runs(viewer)
-    until(lambda: dock.table.rowCount() > 0)
+    widen(viewer, dock)
+    dock.folder.set("exp_results")
+    until(lambda: dock.table.rowCount() == 2)
     wait(1)
     take(viewer, "runs")
+
+    viewer.layers.clear()
+    dock.table.selectAll()
+    dock.buttons["compare"].native.click()
+    until(lambda: dock.comparison.show_images.isEnabled())
+    dock.comparison.show_images.click()
+    until(lambda: len(viewer.layers) == 3)
+    wait(2)
+    take(viewer, "compare")
+    viewer.layers.clear()
+    dock.table.clearSelection()
+    dock.tabs.setCurrentIndex(0)
 
 
 def transfer(viewer: Any) -> None:
@@ -253,7 +279,7 @@ def until(ready: Callable[[], bool], seconds: float = 400) -> None:
         wait(0.05)
 
 
-PARTS = {"pretrain": take_all, "transfer": transfer}
+PARTS = {"pretrain": take_all, "runs": runs, "transfer": transfer}
 
 
 if __name__ == "__main__":

@@ -6,15 +6,17 @@ import json
 import math
 import os
 import socket
-from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from napari_ssl_pretrain.data.writers import write_array
 from napari_ssl_pretrain.spec import events as ev
 from napari_ssl_pretrain.spec.config import PretrainConfig
 from napari_ssl_pretrain.spec.run_dir import RunDir
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
 
 DEAD = 2**22 + 1
 PSNR = {"psnr": 30.0, "psnr_input": 28.5}
@@ -24,7 +26,7 @@ def losses(epochs: int, rate: float = 0.3) -> list[float]:
     return [0.05 + 0.4 * math.exp(-rate * k) for k in range(1, epochs + 1)]
 
 
-def write_run(
+def write_run(  # noqa: PLR0913 - each of these makes another run
     root: Path,
     name: str = "job",
     run_id: int = 1,
@@ -44,7 +46,7 @@ def write_run(
     for folder in run.folders(task):
         folder.mkdir(parents=True, exist_ok=True)
     config = PretrainConfig(
-        name=name,
+        name=name.replace("<b>", ""),
         run_id=run_id,
         result_dir=str(root),
         **{"data": {"train": "/data/nuclei/train"}, "pretext": {"task": task}} | (fields or {}),

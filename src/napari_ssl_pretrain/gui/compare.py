@@ -220,14 +220,15 @@ class Comparison(QWidget):
             read_panels,
             found.runs,
             files,
-            returned=partial(self._on_panels, image),
+            returned=self._on_panels,
             errored=self._unexpected,
         )
 
-    def _on_panels(self, image: str, panels: list[Panel] | Problem) -> None:
-        if isinstance(panels, Problem):
-            self._status.say(str(panels.error), error=True)
+    def _on_panels(self, found: tuple[str, list[Panel]] | Problem) -> None:
+        if isinstance(found, Problem):
+            self._status.say(str(found.error), error=True)
             return
+        image, panels = found
         self._queue.put_steps("compared", partial(self._steps, image, panels))
 
     def _steps(self, image: str, panels: list[Panel]) -> Any:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari.experimental import link_layers
+from napari.experimental import link_layers, unlink_layers
 from napari.layers import Image as ImageLayer
 
 from napari_ssl_pretrain.gui.layer_source import OWN
-from napari_ssl_pretrain.gui.result_layers import add_quietly, agreeing_units, image_pieces
+from napari_ssl_pretrain.gui.result_layers import (
+    add_quietly,
+    agreeing_units,
+    image_pieces,
+    renew,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,26 +38,43 @@ def compared_layers(viewer: ViewerModel) -> list[ImageLayer]:
 def show_panels(
     viewer: ViewerModel, panels: Sequence[Panel], *, side_by_side: bool
 ) -> Iterator[ImageLayer]:
-    """Replace the layers that compare runs, one layer whenever the next is asked for."""
-    for old in compared_layers(viewer):
-        viewer.layers.remove(old)
+    """Show what is compared, a layer whenever the next is asked for; then older ones go.
+
+    They go last: where the only layer is removed and another added at once, the canvas of some
+    versions of napari draws what is not there any more, and the program ends.
+    """
+    old = compared_layers(viewer)
+    if old:
+        unlink_layers(old)
     columns: list[list[ImageLayer]] = []
     for number, panel in enumerate(panels):
         columns.append([])
         for channel, piece in enumerate(image_pieces(panel.name, panel.picture)):
             about = panel.about | {"compared": number, "channel": channel}
-            layer = _layer(viewer, piece, about)
-            columns[-1].append(layer)
-            add_quietly(viewer, layer)
-            yield layer
+            columns[-1].append(_put(viewer, piece, about))
+            yield columns[-1][-1]
+    shown = [layer for layers in columns for layer in layers]
+    for layer in old:
+        if layer not in shown and layer in viewer.layers:
+            viewer.layers.remove(layer)
     for layers in zip(*columns, strict=False):
         link(layers)
     spread(viewer, side_by_side=side_by_side)
 
 
-def _layer(viewer: ViewerModel, piece: dict[str, Any], about: dict[str, Any]) -> ImageLayer:
+def _put(viewer: ViewerModel, piece: dict[str, Any], about: dict[str, Any]) -> ImageLayer:
+    """Give a layer of this name new pixels, or add one."""
+    name = piece["name"]
+    old = next((layer for layer in compared_layers(viewer) if layer.name == name), None)
+    if old is not None:
+        if tuple(old.data.shape) == tuple(piece["data"].shape) and old.rgb == piece["rgb"]:
+            old.visible = True
+            return renew(old, piece, about)
+        old.name = f"{name} (older)"
     units = agreeing_units(viewer, piece["units"])
-    return ImageLayer(**piece | {"units": units}, metadata={OWN: about})
+    layer = ImageLayer(**piece | {"units": units}, metadata={OWN: about})
+    add_quietly(viewer, layer)
+    return layer
 
 
 def link(layers: Sequence[ImageLayer]) -> None:

@@ -112,7 +112,7 @@ class ResultLayers:
         old = next((layer for layer in self.viewer.layers if layer.name == name), None)
         if isinstance(old, ImageLayer) and OWN in old.metadata:
             if tuple(old.data.shape) == tuple(piece["data"].shape) and old.rgb == piece["rgb"]:
-                return _renew(old, piece, about)
+                return renew(old, piece, about)
             self.viewer.layers.remove(old)
         units = agreeing_units(self.viewer, piece["units"])
         layer = ImageLayer(**piece | {"units": units}, metadata={OWN: about}, visible=False)
@@ -206,7 +206,7 @@ def _rank(about: dict[str, Any]) -> tuple[int, int]:
     return ORDER.index(about["kind"]), about["channel"]
 
 
-def _renew(layer: ImageLayer, piece: dict[str, Any], about: dict[str, Any]) -> ImageLayer:
+def renew(layer: ImageLayer, piece: dict[str, Any], about: dict[str, Any]) -> ImageLayer:
     """Give a layer new pixels; what the user changed of its look stays."""
     layer.data = piece["data"]
     layer.scale = piece["scale"]

@@ -72,12 +72,12 @@ class Panel:
     about: dict[str, Any]
 
 
-def read_results(run: RunDir) -> list[Result]:
-    """Read the newest results of a few of a run's images, those made last."""
+def read_results(run: RunDir) -> tuple[RunDir, list[Result]]:
+    """Read the newest results of a few of a run's images, those made last; say whose they are."""
     images = saved_images(run)
     newest = dict.fromkeys(e.image for e in reversed(images))
     wanted = list(newest)[:OPENED_IMAGES]
-    return ResultReader().read(e for e in images if e.image in wanted)
+    return run, ResultReader().read(e for e in images if e.image in wanted)
 
 
 def saved_images(run: RunDir) -> list[ev.ImageSaved]:
@@ -204,8 +204,10 @@ def common_images(runs: Sequence[RunDir]) -> dict[str, dict[str, list[ev.ImageSa
     return found
 
 
-def read_panels(runs: Sequence[RunDir], files: Sequence[ev.ImageSaved]) -> list[Panel] | Problem:
-    """Read the same image as each run made it, and before them the image itself."""
+def read_panels(
+    runs: Sequence[RunDir], files: Sequence[ev.ImageSaved]
+) -> tuple[str, list[Panel]] | Problem:
+    """Read one image as each run made it, before them the image itself; return its name too."""
     panels: list[Panel] = []
     for run, event in zip(runs, files, strict=True):
         found = ResultReader().read([event])
@@ -215,7 +217,7 @@ def read_panels(runs: Sequence[RunDir], files: Sequence[ev.ImageSaved]) -> list[
         name = f"{found[0].name} ({run.run_name})"
         panels.append(Panel(name, found[0], {"run_name": run.run_name, "file": event.path}))
     source = _source(files[0], panels[0].picture)
-    return [source, *panels] if source else panels
+    return files[0].image, [source, *panels] if source else panels
 
 
 def _source(event: ev.ImageSaved, like: Picture) -> Panel | None:

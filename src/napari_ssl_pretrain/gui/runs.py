@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from napari_ssl_pretrain.gui.words import moment
 from napari_ssl_pretrain.spec.run_record import RunRecord, RunScanner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     import napari.viewer
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from napari_ssl_pretrain.spec.run_dir import RunDir
 
 REFRESH_MS, TYPING_MS = 2000, 300
+READING = "Reading runs:"
 NONE_FOUND = "No runs under this folder."
 BUTTONS = {
     "compare": ("Compare", "Show curves, settings and images of the selected runs together."),
@@ -152,55 +154,60 @@ class Runs(QWidget):
 
     def _on_folder(self) -> None:
         """Turn to another folder; who still reads the old one is not waited for."""
+        if self._scanner is not None and self._scanner.root == self._root():
+            return
         self._scanner, self._reading, self._listed = None, False, False
         self.deletion.dismiss()
         self.table.model_.update([])
         self.refresh()
 
+    def _root(self) -> Path | None:
+        text = str(self.folder.get()).strip()
+        try:
+            return Path(text).expanduser() if text else None
+        except RuntimeError:  # ~name of nobody
+            return Path(text)
+
     def refresh(self) -> None:
         """Read the runs again, in a worker; at most one reads a folder at a time."""
-        text = str(self.folder.get()).strip()
-        if self._reading or not text or not self.isVisible():
+        root = self._root()
+        if self._reading or root is None or not self.isVisible():
             return
         if self._scanner is None:
-            self._scanner = RunScanner(Path(text).expanduser())
+            self._scanner = RunScanner(root)
         self._reading = True
-        scanner = self._scanner
         self._crew.start(
             scan,
-            scanner,
-            yielded=partial(self._on_scanned, scanner),
-            errored=partial(self._on_unreadable, scanner),
-            finished=partial(self._on_read, scanner),
+            self._scanner,
+            yielded=self._on_scanned,
+            returned=self._on_read,
+            errored=self._unexpected,
         )
 
     def _on_read(self, scanner: RunScanner) -> None:
         if scanner is self._scanner:
             self._reading = False
 
-    def _on_scanned(self, scanner: RunScanner, found: tuple[list[RunRecord], int]) -> None:
+    def _on_scanned(self, found: Scanned) -> None:
         """Fill the table; the selected runs stay selected."""
-        if scanner is not self._scanner:
+        if found.scanner is not self._scanner:
             return
-        records, count = found
+        records, count = found.records, found.count
         whole = len(records) == count
         self.table.model_.update(records, whole=whole)
         self.comparison.renew(records)
         if not whole:
             if not self._listed:
-                self.status.say(f"Reading runs: {len(records)} of {count}…")
+                self.status.say(f"{READING} {len(records)} of {count}…")
             return
         first, self._listed = not self._listed, True
-        if first or self.status.text() in {"", NONE_FOUND}:
+        if found.problem:
+            self.status.say(f"The folder cannot be read: {found.problem}.", error=True)
+        elif (said := self.status.text()) in {"", NONE_FOUND} or said.startswith(READING):
             self.status.say("" if records else NONE_FOUND)
         if first and records and not self.table.chosen():
             self.table.selectRow(0)
         self._on_selection()
-
-    def _on_unreadable(self, scanner: RunScanner, error: Exception) -> None:
-        if scanner is self._scanner:
-            self.table.model_.update([])
-            self.status.say(f"The folder cannot be read: {error}", error=True)
 
     def chosen(self) -> list[RunRecord]:
         """Return the selected runs, top first."""
@@ -234,11 +241,12 @@ class Runs(QWidget):
             self._crew.start(
                 read_results,
                 record.run,
-                returned=partial(self._on_results, record.run),
+                returned=self._on_results,
                 errored=self._unexpected,
             )
 
-    def _on_results(self, run: RunDir, found: list[Result]) -> None:
+    def _on_results(self, read: tuple[RunDir, list[Result]]) -> None:
+        run, found = read
         for result in found:
             self.results.put(result, run)
         images = len({result.image for result in found})
@@ -301,9 +309,24 @@ class Runs(QWidget):
         self.status.say(f"Something went wrong: {type(error).__name__}: {error}", error=True)
 
 
-def scan(scanner: RunScanner) -> Iterator[tuple[list[RunRecord], int]]:
-    """Read runs; a generator, which a worker can be asked to leave."""
-    yield from scanner.scan()
+@dataclass(frozen=True)
+class Scanned:
+    """What was read so far of a folder, of how many runs, and what went wrong."""
+
+    scanner: RunScanner
+    records: list[RunRecord]
+    count: int
+    problem: str = ""
+
+
+def scan(scanner: RunScanner) -> Generator[Scanned, None, RunScanner]:
+    """Read the runs under a folder; a worker can be asked to leave between two of them."""
+    try:
+        for records, count in scanner.scan():
+            yield Scanned(scanner, records, count)
+    except (OSError, ValueError) as error:  # the latter: a path that none can be
+        yield Scanned(scanner, [], 0, str(error))
+    return scanner
 
 
 def details(record: RunRecord) -> str:
