@@ -7,6 +7,7 @@ import struct
 import tokenize
 import zlib
 from dataclasses import dataclass, replace
+from json import JSONDecodeError
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -31,11 +32,27 @@ READ_ERRORS = (
     AssertionError,
     MemoryError,
     SyntaxError,
+    SystemError,  # numcodecs, of sizes that its header claims
     struct.error,
     tokenize.TokenError,
     zlib.error,
 )
 """What decoders raise on damaged files; none of it is a fault of the program."""
+
+_DAMAGED = (
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    RecursionError,
+    SyntaxError,
+    UnicodeError,
+    JSONDecodeError,
+    tokenize.TokenError,
+    struct.error,
+)
+"""Errors that speak of code, not of a file."""
 
 
 @dataclass(frozen=True)
@@ -224,6 +241,6 @@ def reason(error: BaseException) -> str:
         return error.strerror
     if isinstance(error, KeyError):
         return f"{str(error.args[0])[:80]!r} is missing" if error.args else "something is missing"
-    if isinstance(error, (TypeError, LookupError, AttributeError, AssertionError, RecursionError)):
+    if isinstance(error, _DAMAGED) or " object at 0x" in str(error):
         return "its header is damaged"
     return first_line(error)

@@ -36,6 +36,8 @@ _SPARSE = 1 << 38
 """Bytes up to which an image may leave out any number of chunks, for they cost nothing to read."""
 _COUNTED = 100_000
 """Chunks up to which those that are missing are counted."""
+_BLOSC_HEAD = 16
+"""Bytes of the header of a Blosc chunk; the last four count all of its bytes."""
 _MANY, _TINY = 1_000_000, 64
 _BY_TYPE = {"time": "T", "channel": "C"}
 
@@ -47,9 +49,12 @@ class _Files(LocalStore):
     ----------
     largest
         Bytes that a file may have.
+    blosc
+        Whether chunks are packed by Blosc, which reads on behind the end of a torn one.
     """
 
     largest = _LARGEST_TEXT
+    blosc = False
 
     async def get(self, key: str, *args: Any, **options: Any) -> Any:
         """Return what a file holds; None where there is none.
@@ -57,7 +62,7 @@ class _Files(LocalStore):
         Raises
         ------
         ValueError
-            It is no regular file, or too large.
+            It is no regular file, too large, or a torn chunk.
         """
         try:
             found = os.stat(self.root / key)  # noqa: PTH116 - Path.stat() is slower, and this is each chunk
@@ -67,7 +72,12 @@ class _Files(LocalStore):
             raise ValueError(f"{key} is no regular file")
         if stat.S_ISREG(found.st_mode) and found.st_size > self.largest:
             raise ValueError(f"{key} is larger than its pixels can be")
-        return await super().get(key, *args, **options)
+        data = await super().get(key, *args, **options)
+        if self.blosc and data is not None and Path(key).name not in _METADATA:
+            head = data[:_BLOSC_HEAD].to_bytes()
+            if len(head) < _BLOSC_HEAD or int.from_bytes(head[12:], "little") > len(data):
+                raise ValueError(f"the chunk {key} is cut short")
+        return data
 
 
 class ZarrPixels:
@@ -115,6 +125,10 @@ def read_header(path: Path) -> Header:
             f"names the axes {letters} for an array of {array.ndim} axes", "Correct its metadata."
         )
     store.largest = max(_LARGEST_TEXT, 2 * _check_size(array))
+    # a chunk in a shard has no file of its own
+    store.blosc = array.shards is None and any(
+        "Blosc" in type(c).__name__ for c in array.compressors
+    )
     _check_stored(path / array.path, array.nbytes)
     notes += _missing(array, path / array.path)
     sizes, unit = one_unit(described.get("sizes", {}), described.get("units", {}))

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _MODEST = {"NONE", "LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "JPEG"}
 _MODERN_RATIO = 200_000
 _MOST_PLANES = 10_000_000
+_LISTED = {"uniform", "generic", "shaped", "ome", "imagej"}
+"""Kinds of files that list all their pages in directories."""
 
 # what it warns of is checked here and told once, by name
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -64,13 +66,14 @@ def read_header(path: Path) -> Header:
         if not tif.series:
             raise RefusedError("holds no image", "Remove it.")
         series: Any = tif.series[0]
+        _check_ome_read(tif, series)
         check_dtype(np.dtype(series.dtype))
         stored, shape = _axes(tif, series)
         check_shape(shape)
         _check_complete(series, size)
         sizes, unit = pixel_size(tif)
         dtype = np.dtype(series.dtype).newbyteorder("=")
-        notes = _notes(tif, series.keyframe, stored)
+        notes = (*_notes(tif, series.keyframe, stored), *_unlisted(series, end, size))
         return Header(stored, shape, dtype, TiffPixels(path, shape), sizes, unit, notes)
 
 
@@ -121,13 +124,25 @@ def _notes(tif: tifffile.TiffFile, page: Any, stored: str) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _unlisted(series: Any, end: int, size: int) -> list[str]:
+    """Return a note where much of a file is behind all that its directories list.
+
+    So it looks where a damaged directory no longer leads to the next page.
+    """
+    page = series.keyframe
+    end = max(end, (series.dataoffset or 0) + series.nbytes * (series.dataoffset is not None))
+    if series.kind not in _LISTED or page.subifds or size - end <= sum(page.databytecounts):
+        return []
+    return [f"has {size - end} bytes behind its last page, perhaps of pages that were lost"]
+
+
 def _check_imagej(tif: tifffile.TiffFile, size: int) -> None:
     """Refuse a stack of ImageJ whose planes are neither listed nor in one piece.
 
     Raises
     ------
     RefusedError
-        There are fewer planes than the description says.
+        There are fewer planes than the description says, or more.
     """
     page = tif.pages.first
     planes = len(tif.pages)
@@ -136,6 +151,10 @@ def _check_imagej(tif: tifffile.TiffFile, size: int) -> None:
     # the count of images is said not to be reliable: it only counts where nothing else does
     told = math.prod(int(metadata.get(k, 1)) for k in kinds)
     told = int(metadata.get("images", 1)) if told == 1 else told
+    if tif.is_imagej and 1 < told < planes:
+        raise RefusedError(
+            f"says that it has {told} planes and has {planes}", "Open it in Fiji and save it again."
+        )
     if told <= planes:
         return
     if page.is_contiguous:
@@ -149,6 +168,14 @@ def _check_imagej(tif: tifffile.TiffFile, size: int) -> None:
         )
 
 
+def _ome_planes(text: str) -> list[int]:
+    """Return how many planes each image of an OME description has."""
+    return [
+        math.prod(int(n) for n in re.findall(r"\bSize[ZCT]\s*=\s*[\"'](\d{1,18})", pixels))
+        for pixels in re.findall(r"<(?:\w+:)?Pixels\b[^>]*>", text)
+    ]
+
+
 def _check_ome(tif: tifffile.TiffFile) -> None:
     """Refuse an OME-TIFF of so many planes that the list of them alone fills the memory.
 
@@ -157,10 +184,29 @@ def _check_ome(tif: tifffile.TiffFile) -> None:
     RefusedError
         It is one.
     """
-    for pixels in re.findall(r"<(?:\w+:)?Pixels\b[^>]*>", (tif.is_ome and tif.ome_metadata) or ""):
-        planes = math.prod(int(n) for n in re.findall(r"\bSize[ZCT]\s*=\s*[\"'](\d{1,18})", pixels))
+    for planes in _ome_planes((tif.is_ome and tif.ome_metadata) or ""):
         if planes > _MOST_PLANES:
             raise RefusedError(f"says that it has {planes} planes", "Export it again.")
+
+
+def _check_ome_read(tif: tifffile.TiffFile, series: Any) -> None:
+    """Refuse planes read without their OME description where it is damaged and they may be few.
+
+    Raises
+    ------
+    RefusedError
+        The description tells of more planes than there are, or nothing that can be read.
+    """
+    page = tif.pages.first
+    text = page.description
+    if series.kind == "ome" or not re.search(r"<(?:\w+:)?OME\b|</(?:\w+:)?OME>", text):
+        return
+    told = max(_ome_planes(text), default=0)
+    if not 0 < told <= len(tif.pages) * page.samplesperpixel:
+        raise RefusedError(
+            "has an OME description that is damaged or tells of more planes than there are",
+            "Copy or export it again, with all its files.",
+        )
 
 
 def _check_complete(series: Any, size: int) -> None:

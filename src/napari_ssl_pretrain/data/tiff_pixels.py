@@ -66,7 +66,7 @@ class TiffPixels:
         return self._read_pages(index)
 
     def _open(self) -> None:
-        with open_tiff(self.path) as tif:
+        with open_tiff(self.path) as tif, np.errstate(all="ignore"):
             series: Any = tif.series[0]
             keyframe = series.keyframe
             if series.dataoffset is not None:

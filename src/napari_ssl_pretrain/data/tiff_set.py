@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import numpy as np
 import tifffile
 
 from napari_ssl_pretrain.data.header import RefusedError
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@np.errstate(all="ignore")  # tifffile divides the spacings of MetaMorph by nothing
 def open_tiff(path: Path) -> tifffile.TiffFile:
     """Open a TIFF file, with its siblings where it is the first of a set.
 
