@@ -134,7 +134,7 @@ def nnunet(done, image, network) -> str:
         about["_kw_requires_import"],
         1,
         2,
-        allow_init=True,
+        allow_init=len(done.beside) == 1,
         deep_supervision=True,
     )
     load_pretrained_weights(theirs, str(done.weights))

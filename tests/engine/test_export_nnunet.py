@@ -2,11 +2,14 @@
 
 import json
 import pydoc
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from export_samples import SIDES, make, outputs
 
+from napari_ssl_pretrain import load_backbone
 from napari_ssl_pretrain.engine.export import export
 from napari_ssl_pretrain.errors import ConfigError
 
@@ -18,7 +21,7 @@ CASES = [
 ]
 
 
-def build(plans, channels, classes, *, deep_supervision):
+def build(plans, channels, classes, *, deep_supervision, init=True):
     """Build the network of a plans file: classes by name, channels from the data set."""
     ((name, configuration),) = plans["configurations"].items()
     architecture = configuration["architecture"]
@@ -30,7 +33,8 @@ def build(plans, channels, classes, *, deep_supervision):
     network = kind(
         input_channels=channels, num_classes=classes, deep_supervision=deep_supervision, **arguments
     )
-    network.apply(network.initialize)
+    if init:
+        network.apply(network.initialize)
     return name, configuration, network
 
 
@@ -91,17 +95,50 @@ def test_networks_that_nnunet_has_not_are_refused(tmp_path, name):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_residual_encoder_without_norms_is_refused_as_nnunet_cannot_start_it(tmp_path):
+def test_a_residual_encoder_without_norms_comes_with_a_trainer_that_can_start_it(
+    tmp_path, monkeypatch
+):
     make(tmp_path / "a.pth", "residual_unet", "crappify", 2, network={"norm": "none"})
-    with pytest.raises(ConfigError, match=r"without normalisation layers\. Pretrain with backbone"):
-        export(tmp_path / "a.pth", "nnunet", tmp_path / "model")
-    make(tmp_path / "b.pth", "residual_unet", "crappify", 2, network={"norm": "instance"})
-    done = export(tmp_path / "b.pth", "nnunet", tmp_path / "model")
+    done = export(tmp_path / "a.pth", "nnunet", tmp_path / "model")
+    assert [p.name for p in done.beside] == ["model.plans.json", "model_nnunet_trainer.py"]
+    assert "-tr nnUNetTrainerBare" in done.card.weights.load
     plans = json.loads(done.beside[0].read_text())
-    (configuration,) = plans["configurations"].values()
-    configuration["architecture"]["arch_kwargs"] |= {"norm_op": None, "norm_op_kwargs": {}}
-    with pytest.raises(AttributeError, match="norm"):  # the day this passes, the refusal can go
+    with pytest.raises(AttributeError, match="norm"):  # the day this passes, the trainer can go
         build(plans, 2, 2, deep_supervision=True)
+
+    asked = {}
+
+    def from_plans(*given, allow_init, deep_supervision):
+        asked["init"] = allow_init
+        names = ("network_class_name", "arch_kwargs", "_kw_requires_import")
+        about = dict(zip(names, given[:3], strict=True))
+        made = {"configurations": {"x": {"architecture": about}}}
+        return build(made, *given[3:], deep_supervision=deep_supervision, init=allow_init)[2]
+
+    folder = "nnunetv2.training.nnUNetTrainer.nnUNetTrainer"
+    fakes = {
+        folder: SimpleNamespace(nnUNetTrainer=object),
+        "nnunetv2.utilities.get_network_from_plans": SimpleNamespace(
+            get_network_from_plans=from_plans
+        ),
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setitem(sys.modules, name, fake)
+    scope = {}
+    exec(compile(done.beside[1].read_text(), "trainer", "exec"), scope)  # noqa: S102 - our own
+    about = plans["configurations"]["2d_pretrained"]["architecture"]
+    manager = SimpleNamespace(
+        network_arch_class_name=about["network_class_name"],
+        network_arch_init_kwargs=about["arch_kwargs"],
+        network_arch_init_kwargs_req_import=about["_kw_requires_import"],
+    )
+    network = scope["nnUNetTrainerBare"].build_network_architecture(None, manager, 2, 2)
+    assert asked == {"init": False}
+    load(network, done.weights)
+    image = torch.randn(1, 2, *SIDES[2], generator=torch.Generator().manual_seed(0))
+    ours = load_backbone(tmp_path / "a.pth").eval()
+    for mine, theirs in zip(network.encoder(image), ours.net.encoder(image), strict=True):
+        torch.testing.assert_close(mine, theirs)
 
 
 def test_plans_that_are_there_are_kept(tmp_path):

@@ -71,22 +71,22 @@ def export(
         )
     row, source = FORMATS[fmt], Path(checkpoint_file)
     path = _named(Path(output).expanduser(), fmt)
-    beside = [path.with_suffix(end) for end in row.beside]
+    beside = {end: path.with_name(path.stem + end) for end in row.beside}
     card_file = path.with_suffix(".json")
-    _refuse_taken((path, card_file, *beside), source, overwrite=overwrite)
+    _refuse_taken((path, card_file, *beside.values()), source, overwrite=overwrite)
     _refuse_card_of_another(card_file, path)
     require(row.needs, fmt)
     made = row.make(_job(source, path, (fmt, row.load)))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, made.weights)
-        for file in beside:
-            write_bytes(file, made.beside[file.name.removeprefix(path.stem)])
+        for end, content in made.beside.items():
+            write_bytes(beside[end], content)
         write_text(card_file, made.card.to_json())
     except OSError as error:
         rule = f"cannot be written ({error.strerror or error})"
         raise ConfigError("--output", rule, value=path, remedy="Choose another place.") from None
-    return Exported(path, card_file, made.card, tuple(beside))
+    return Exported(path, card_file, made.card, tuple(beside[end] for end in made.beside))
 
 
 def _job(source: Path, path: Path, spelling: tuple[str, str]) -> Job:

@@ -78,7 +78,7 @@ class Format(NamedTuple):
     make
         Makes the files' content.
     beside
-        What the names of the other files end with.
+        What the names of other files may end with.
     needs
         Modules beyond those that every installation has.
     """

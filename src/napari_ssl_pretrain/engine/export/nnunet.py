@@ -27,7 +27,41 @@ LIBRARY = "dynamic_network_architectures"
 PARENTS = {2: "2d", 3: "3d_fullres"}
 PLANS = ".plans.json"
 IMPORTED = ("conv_op", "norm_op", "dropout_op", "nonlin")
-LOAD = "nnUNetv2_train DATASET CONFIGURATION FOLD -pretrained_weights {file}"
+TRAINER_FILE = "_nnunet_trainer.py"
+LOAD = "nnUNetv2_train DATASET {configuration} FOLD -pretrained_weights {file}"
+LOAD_BARE = (
+    "nnUNet_extTrainer=FOLDER nnUNetv2_train DATASET {configuration} FOLD "
+    "-tr nnUNetTrainerBare -pretrained_weights {file}"
+)
+TRAINER = '''"""A trainer of nnU-Net 2.8 for networks without normalisation layers.
+
+Its own cannot start a residual encoder without them: it would initialise layers that are not there.
+Tell nnU-Net the folder of this file, and nothing else in it: export nnUNet_extTrainer=FOLDER
+"""
+
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+
+
+class nnUNetTrainerBare(nnUNetTrainer):
+    @staticmethod
+    def build_network_architecture(
+        plans_manager,
+        configuration_manager,
+        num_input_channels,
+        num_output_channels,
+        enable_deep_supervision=True,
+    ):
+        return get_network_from_plans(
+            configuration_manager.network_arch_class_name,
+            configuration_manager.network_arch_init_kwargs,
+            configuration_manager.network_arch_init_kwargs_req_import,
+            num_input_channels,
+            num_output_channels,
+            allow_init=False,
+            deep_supervision=enable_deep_supervision,
+        )
+'''
 
 
 def make(job: Job) -> Made:
@@ -43,23 +77,23 @@ def make(job: Job) -> Made:
         name = job.state["backbone"]["name"]
         remedy = "Pretrain residual_unet or unet, or take --format safetensors."
         raise FormatRefused("nnunet", f"nnU-Net has no network like {name}", remedy)
-    residual = "n_blocks_per_stage" in public.arguments
-    if residual and public.arguments["norm_op"] is None:
-        # its initialisation reads the last normalisation layer of each block
-        rule = "nnU-Net cannot build a residual encoder without normalisation layers"
-        remedy = "Pretrain with backbone.norm: instance, or with backbone.name: unet."
-        raise FormatRefused("nnunet", rule, remedy)
     channels = job.state["in_channels"]
     arguments = public.arguments | {"input_channels": channels}
     network: nn.Module = public.kind(**arguments).eval()
     weights = without_hidden(job.tensors, network)
     _check(job, network, weights)
     name, configuration = plan(job, public.kind, arguments)
-    text = json.dumps({"configurations": {name: configuration}}, indent=2)
+    beside = {PLANS: json.dumps({"configurations": {name: configuration}}, indent=2).encode()}
+    # its initialisation reads the last normalisation layer of each residual block
+    bare = "n_blocks_per_stage" in arguments and arguments["norm_op"] is None
+    if bare:
+        beside[TRAINER_FILE] = TRAINER.encode()
+    load = (LOAD_BARE if bare else LOAD).format(file=job.path.name, configuration=name)
+    told = job.card.weights.model_copy(update={"load": load})
     return Made(
         torch_bytes({"network_weights": weights, "card": job.card.model_dump(mode="json")}),
-        job.card.model_copy(update={"weights": _told(job, name)}),
-        {PLANS: text.encode()},
+        job.card.model_copy(update={"weights": told}),
+        beside,
     )
 
 
@@ -113,10 +147,4 @@ def _check(job: Job, network: nn.Module, weights: dict[str, torch.Tensor]) -> No
         raise FormatRefused("nnunet", rule, "Take --format safetensors.")
 
 
-def _told(job: Job, configuration: str) -> Any:
-    """Return the card's entry of the weights: nnU-Net's command loads them."""
-    load = job.card.weights.load.replace("CONFIGURATION", configuration)
-    return job.card.weights.model_copy(update={"load": load})
-
-
-NNUNET = Format((".pth",), LOAD, make, beside=(PLANS,))
+NNUNET = Format((".pth",), "nnUNetv2_train", make, beside=(PLANS, TRAINER_FILE))
