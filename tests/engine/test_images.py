@@ -68,7 +68,10 @@ def test_mae_checks_agree_pixel_by_pixel(tmp_path, case):
     hidden = [RNG.random(image.spatial) < 0.75 for _ in sources]
     predictions = [RNG.normal(100, 300, s.shape).astype(np.float32) for s in sources]
     mean = measure(image, "zscore").mean
-    events = save_mae_checks(run, image, predictions, hidden, mean, 12)
+    name = image.info.name
+    events = save_mae_checks(
+        lambda kind: run.mae_check(name, kind), image, predictions, hidden, mean, 12
+    )
     assert [e.image_kind for e in events] == list(CHECK_KINDS)
     saved = {}
     for event in events:

@@ -50,6 +50,8 @@ def cut(spatial: Sequence[int], voxels: int, step: Sequence[int] | None = None) 
     step
         Boxes are multiples of this long, but for the last.
     """
+    if not all(spatial):
+        return
     steps = tuple(step or (1,) * len(spatial))
     size = list(steps)
     for axis in reversed(range(len(spatial))):

@@ -16,7 +16,7 @@ from napari_ssl_pretrain.spec import events as ev
 from napari_ssl_pretrain.spec.run_dir import CHECK_KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from napari_ssl_pretrain.data.images import Image
@@ -61,7 +61,7 @@ def mae_check_frames(
 
 
 def save_mae_checks(
-    run: RunDir,
+    path_of: Callable[[CheckKind], Path],
     image: Image,
     predictions: Sequence[np.ndarray],
     hidden: Sequence[np.ndarray],
@@ -72,8 +72,8 @@ def save_mae_checks(
 
     Parameters
     ----------
-    run
-        Where to.
+    path_of
+        Where each kind goes.
     image
         The source.
     predictions
@@ -91,7 +91,7 @@ def save_mae_checks(
             mae_check_frames(image.read(k), predictions[k], hidden[k], mean)[kind]
             for k in range(image.frames)
         )
-        saved.append(save_image(run.mae_check(image.info.name, kind), frames, image, kind, step))
+        saved.append(save_image(path_of(kind), frames, image, kind, step))
     return saved
 
 

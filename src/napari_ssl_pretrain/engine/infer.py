@@ -145,8 +145,8 @@ class Restorer:
                 done += len(some)
                 if progress:
                     progress(done, total)
-            if slab.ready[0].start < slab.ready[0].stop:
-                yield slab.ready, sums.ready(slab)
+            for box in layout.pieces(slab.ready):
+                yield box, sums.ready(box)
 
     def _multiple(self) -> tuple[int, ...]:
         """Return the steps that tiles start at: whole tokens, or whole worsened pixels."""

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_ssl_pretrain.data.intensity import ImageIntensity, measure
-from napari_ssl_pretrain.data.writers import to_dtype
-from napari_ssl_pretrain.engine import images as im
 from napari_ssl_pretrain.engine.hardware import find_device, has_fast_bf16
 from napari_ssl_pretrain.engine.infer import Restorer
 from napari_ssl_pretrain.engine.inputs import (
@@ -18,12 +16,11 @@ from napari_ssl_pretrain.engine.inputs import (
     output_folder,
 )
 from napari_ssl_pretrain.engine.load import load_network
-from napari_ssl_pretrain.engine.testing import ImageMaker
+from napari_ssl_pretrain.engine.making import ImageMaker
 from napari_ssl_pretrain.errors import DataError
 from napari_ssl_pretrain.pretext import Crappify
 from napari_ssl_pretrain.spec import events as ev
 from napari_ssl_pretrain.spec.resolve import make_task
-from napari_ssl_pretrain.spec.run_dir import CHECK_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,7 +55,8 @@ def predict(
     -------
     list of Path
         The files that were written: ``<image>.tif`` for crappify, the five kinds
-        ``<image>_<kind>.tif`` for masking.
+        ``<image>_<kind>.tif`` for masking; ``.ome.zarr`` for large images, whose ``original``
+        is not written again.
 
     Raises
     ------
@@ -95,44 +93,62 @@ def _all(
     say: Callable[[ev.AnyEvent], None],
 ) -> list[Path]:
     written: list[Path] = []
-    began = time.monotonic()
+    clock = _Clock(len(images), say)
     for number, image in enumerate(images):
-        left = (time.monotonic() - began) / number * (len(images) - number) if number else None
-        say(
-            ev.Progress(
-                stage="predict",
-                done=number,
-                total=len(images),
-                message=image.info.name,
-                seconds_left=left,
-            )
-        )
+        clock.tell(number, image.info.name)
         try:
-            saved = _one(maker, image, measured(image), number, output)
+            intensity = measured(image)
+            saved = _one(maker, image, intensity, number, output, clock.within(number, image))
         except DataError as error:
             say(ev.Warned(message=f"{error.subject} is skipped: {error.rule}."))
             continue
         for event in saved:
-            say(event)
-            written.append(Path(event.path))
-    say(ev.Progress(stage="predict", done=len(images), total=len(images)))
+            if event.path != event.source:  # a large original is not written again
+                say(event)
+                written.append(Path(event.path))
+    clock.tell(len(images), "")
     return written
 
 
+class _Clock:
+    """Tells how far it is, and how long it may take."""
+
+    def __init__(self, total: int, say: Callable[[ev.AnyEvent], None]) -> None:
+        self._total, self._say = total, say
+        self._began = self._told = time.monotonic()
+
+    def tell(self, done: int, message: str, share: float = 0.0) -> None:
+        part = (done + share) / max(1, self._total)
+        left = (time.monotonic() - self._began) * (1 - part) / part if part > 0 else None
+        self._say(
+            ev.Progress(
+                stage="predict", done=done, total=self._total, message=message, seconds_left=left
+            )
+        )
+
+    def within(self, number: int, image: Image) -> Callable[[float], None]:
+        """Return what is told the share of an image that is done."""
+
+        def progress(share: float) -> None:
+            if time.monotonic() - self._told > 1:
+                self._told = time.monotonic()
+                self.tell(number, f"{image.info.name} ({share:.1%})", share)
+
+        return progress
+
+
 def _one(
-    maker: ImageMaker, image: Image, intensity: ImageIntensity, number: int, output: Path
+    maker: ImageMaker,
+    image: Image,
+    intensity: ImageIntensity,
+    number: int,
+    output: Path,
+    progress: Callable[[float], None],
 ) -> list[ev.ImageSaved]:
     name = image.info.name
     if isinstance(maker.task, Crappify):
-        frames = maker.restore(image, intensity)
-        return [im.save_image(output / f"{name}.tif", frames, image, "restored", 0)]
-    predictions, hidden = maker.reconstruct(image, intensity, number)
-    pairs = zip(predictions, hidden, strict=True)
-    checks = [
-        im.mae_check_frames(image.read(f), to_dtype(made, image.info.dtype), unseen, intensity.mean)
-        for f, (made, unseen) in enumerate(pairs)
-    ]
-    return [
-        im.save_image(output / f"{name}_{kind}.tif", [c[kind] for c in checks], image, kind, 0)
-        for kind in CHECK_KINDS
-    ]
+        path = output / f"{name}.tif"
+        return maker.write_restored(image, image, intensity, path, progress=progress).events
+    return maker.write_checks(
+        image, intensity, number, lambda kind: output / f"{name}_{kind}.tif", progress=progress
+    ).events

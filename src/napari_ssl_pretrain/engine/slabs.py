@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_ssl_pretrain.data.boxes import Box, cut
 from napari_ssl_pretrain.data.tiling import blend_weight, tile_starts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from napari_ssl_pretrain.data.boxes import Box
-
 SLAB_BYTES = 1 << 28
 """Memory of what the tiles of a slab add up to, single precision; that of a tile is the least."""
+
+PIECE_VALUES = 1 << 23
+"""Values of a finished box, unless what it is aligned to is more."""
 
 ALIGN = {2: (1024, 1024), 3: (64, 128, 128)}
 """Finished boxes begin and columns end at multiples of these, as chunks of OME-Zarr do."""
@@ -72,6 +74,7 @@ class Layout:
         channels: int,
     ) -> None:
         self.spatial, self.tile = tuple(spatial), tuple(tile)
+        self._channels = channels
         self._values = SLAB_BYTES // (4 * channels)
         self._align = ALIGN[len(self.spatial)]
         self.starts = [
@@ -111,6 +114,14 @@ class Layout:
                     (slice(done, end), *column),
                 )
                 done = end
+
+    def pieces(self, box: Box) -> Iterator[Box]:
+        """Cut what is finished, which may be nothing, into boxes that are easy to work on."""
+        shape = [b.stop - b.start for b in box]
+        for part in cut(shape, PIECE_VALUES // self._channels, self._align):
+            yield tuple(
+                slice(b.start + p.start, b.start + p.stop) for b, p in zip(box, part, strict=True)
+            )
 
     def share(self, box: Box) -> np.ndarray:
         """Return one over the summed weights of all tiles, in a box."""
@@ -201,12 +212,12 @@ class Sums:
         ]  # fmt: skip
         self._values[(slice(None), *places)] += image
 
-    def ready(self, slab: Slab) -> np.ndarray:
-        """Return the blended image of what a slab finishes."""
+    def ready(self, box: Box) -> np.ndarray:
+        """Return the blended image of a box that is finished."""
         inside = tuple(
-            slice(r.start - c, r.stop - c) for r, c in zip(slab.ready, self._corner, strict=True)
+            slice(b.start - c, b.stop - c) for b, c in zip(box, self._corner, strict=True)
         )
-        blended: np.ndarray = self._values[(slice(None), *inside)] * self._layout.share(slab.ready)
+        blended: np.ndarray = self._values[(slice(None), *inside)] * self._layout.share(box)
         return blended
 
 

@@ -6,118 +6,52 @@ import csv
 import io
 import math
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
-from napari_ssl_pretrain.data.intensity import finite
-from napari_ssl_pretrain.data.writers import to_dtype, write_text
+from napari_ssl_pretrain.data.boxes import is_large, spread
+from napari_ssl_pretrain.data.ome_zarr_writer import by_tile
+from napari_ssl_pretrain.data.writers import write_text
 from napari_ssl_pretrain.engine import images as im
 from napari_ssl_pretrain.engine.feed import Feed, Purpose, training_batches
 from napari_ssl_pretrain.engine.infer import Restorer
+from napari_ssl_pretrain.engine.making import ImageMaker, Written, copy_result
 from napari_ssl_pretrain.engine.metrics import crappify_scores, masking_scores, mean_scores
 from napari_ssl_pretrain.errors import DataError
-from napari_ssl_pretrain.pretext import Intensity, Masking, NumpyRandom
+from napari_ssl_pretrain.pretext import Intensity, Masking
 from napari_ssl_pretrain.spec import events as ev
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from napari_ssl_pretrain.data.boxes import Box
     from napari_ssl_pretrain.data.images import Image
-    from napari_ssl_pretrain.data.intensity import ImageIntensity
     from napari_ssl_pretrain.engine.feed import PatchSet
     from napari_ssl_pretrain.engine.machine import Machine
     from napari_ssl_pretrain.engine.prepare import ImageSet, Plan
     from napari_ssl_pretrain.engine.report import Reporter
-    from napari_ssl_pretrain.pretext import Crappify
     from napari_ssl_pretrain.spec.run_dir import RunDir
-
-Frames = list[np.ndarray]
 
 SAMPLES = 10
 """Patches in ``aug``."""
+
+SCORED_VALUES = 1 << 26
+SCORED_BOXES, SCORED_VOXELS = 16, 1 << 20
+"""Images of more values are scored on so many boxes, of so many values each, spread over them."""
+
+SCORED_TEXT = f"{SCORED_BOXES} boxes spread over it, for it is large"
 
 PREVIEW_IMAGES = 2
 PREVIEW_PIXELS = 2**21
 """How many images, and how many pixels of each at most, are looked at while training goes on."""
 
 
-def hidden_tokens(task: Masking, grid: Sequence[int], key: Sequence[int]) -> np.ndarray:
-    """Draw the hidden tokens of one frame from a key; the same at every call."""
-    drawn: np.ndarray = task.draw_hidden(1, tuple(grid), NumpyRandom([key]))[0]
-    return drawn
-
-
-class ImageMaker:
-    """Makes the images of a network: restored, or masked and reconstructed, and writes them.
-
-    Parameters
-    ----------
-    restorer
-        The network with its tiles.
-    task
-        The pretext task.
-    seed
-        Seed of the hidden parts.
-    """
-
-    def __init__(self, restorer: Restorer, task: Crappify | Masking, seed: int) -> None:
-        self.restorer, self.task, self._seed = restorer, task, seed
-
-    def restore(
-        self,
-        image: Image,
-        intensity: ImageIntensity,
-        progress: Callable[[float], None] | None = None,
-    ) -> Frames:
-        """Restore each frame of a worsened image, float32 in its units."""
-        return [
-            self.restorer(
-                _read(image, f, intensity), intensity, progress=_within(progress, f, image.frames)
-            )
-            for f in range(image.frames)
-        ]
-
-    def reconstruct(
-        self,
-        image: Image,
-        intensity: ImageIntensity,
-        number: int,
-        progress: Callable[[float], None] | None = None,
-    ) -> tuple[Frames, Frames]:
-        """Hide parts of each frame and reconstruct them: predictions and hidden pixels.
-
-        Raises
-        ------
-        TypeError
-            The task hides nothing.
-        """
-        if not isinstance(self.task, Masking):
-            raise TypeError("only masking hides parts of images")
-        predictions, hidden = [], []
-        for f in range(image.frames):
-            key = (self._seed, int(Purpose.TEST), number, f)
-            tokens = hidden_tokens(self.task, self.restorer.token_grid(image.spatial), key)
-            frame = _read(image, f, intensity)
-            within = _within(progress, f, image.frames)
-            predictions.append(self.restorer(frame, intensity, tokens, within))
-            pixels = self.task.to_pixels(tokens[None])[0, 0]
-            hidden.append(pixels[tuple(slice(0, n) for n in image.spatial)])
-        return predictions, hidden
-
-
-def _read(image: Image, frame: int, intensity: ImageIntensity) -> np.ndarray:
-    return finite(image.read(frame), intensity.mean)
-
-
-def _within(
-    progress: Callable[[float], None] | None, frame: int, frames: int
-) -> Callable[[int, int], None] | None:
-    if progress is None:
-        return None
-    return lambda done, total: progress((frame + done / total) / frames)
+def is_previewed(image: Image) -> bool:
+    """Return whether an image is small enough to be looked at while training goes on."""
+    return image.frames * image.in_channels * math.prod(image.spatial) <= PREVIEW_PIXELS
 
 
 class Tester:
@@ -157,7 +91,7 @@ class Tester:
         for number, image in enumerate(images.clean):
             if shown >= PREVIEW_IMAGES:
                 return
-            if image.frames * image.in_channels * math.prod(image.spatial) <= PREVIEW_PIXELS:
+            if is_previewed(image):
                 self._write(maker, images, number, None)
                 shown += 1
 
@@ -213,21 +147,42 @@ class Tester:
     ) -> Callable[[], dict[str, float]]:
         """Write what the network makes of an image; the result scores it when called."""
         image, intensity = images.clean[number], images.intensities[number]
-        dtype, name, say = image.info.dtype, image.info.name, self._report
-        if images.worsened is not None:
-            copy = images.worsened[number]
-            restored = [to_dtype(f, dtype) for f in maker.restore(copy, intensity, progress)]
+        name, step = image.info.name, self.step
+        copy = images.worsened[number] if images.worsened is not None else None
+        if copy is not None:
             path = self._run.restored(name)
-            say(im.save_image(path, restored, image, "restored", self.step))
-            say(im.image_saved(copy.info.path, image, "worsened", self.step, image.info.axes))
-            return lambda: crappify_scores(_frames(image), restored, _frames(copy))
-        predictions, hidden = maker.reconstruct(image, intensity, number, progress)
-        made = [to_dtype(f, dtype) for f in predictions]
-        mean = intensity.mean
-        for event in im.save_mae_checks(self._run, image, made, hidden, mean, self.step):
-            say(event)
-        im.save_image(self._run.restored(name), made, image, "reconstruction", self.step)
-        return lambda: masking_scores(_frames(image), made, hidden)
+            written = maker.write_restored(copy, image, intensity, path, step, progress)
+            where = copy.info
+            events = [im.image_saved(where.path, image, "worsened", step, where.axes)]
+        else:
+            places = partial(self._run.mae_check, name)
+            written = maker.write_checks(image, intensity, number, places, step, progress)
+            events = []
+            self._second_name(image)
+        for event in (*written.events, *events):
+            self._report(event)
+        return partial(self._score, image, copy, written)
+
+    def _second_name(self, image: Image) -> None:
+        """Put the reconstruction where test images are looked for, too."""
+        made, path = (
+            self._run.mae_check(image.info.name, "reconstruction"),
+            self._run.restored(image.info.name),
+        )
+        if is_large(image):
+            made, path = by_tile(made), by_tile(path)
+        copy_result(made, path)
+
+    def _score(self, image: Image, copy: Image | None, written: Written) -> dict[str, float]:
+        """Score what was written, as it was written; parts of it where it is large."""
+        boxes = scored_boxes(image)
+        if boxes[0][1] is not None:
+            self._report(ev.Warned(message=f"{image.info.path.name}: scored on {SCORED_TEXT}."))
+        truth, made = ([read(*place) for place in boxes] for read in (image.read, written.made))
+        if written.hidden is None and copy is not None:
+            return crappify_scores(truth, made, [copy.read(*place) for place in boxes])
+        hidden = written.hidden or image.read
+        return masking_scores(truth, made, [hidden(*place)[0] != 0 for place in boxes])
 
     def save_samples(self, patches: PatchSet) -> None:
         """Write the first patches as the network is shown them, in the images' own units."""
@@ -246,8 +201,12 @@ class Tester:
             self._report(event)
 
 
-def _frames(image: Image) -> Frames:
-    return [image.read(f) for f in range(image.frames)]
+def scored_boxes(image: Image) -> list[tuple[int, Box | None]]:
+    """Return the frames of an image, or boxes spread over it where it is large."""
+    if image.frames * image.in_channels * math.prod(image.spatial) <= SCORED_VALUES:
+        return [(frame, None) for frame in range(image.frames)]
+    side = round(SCORED_VOXELS ** (1 / image.ndim))
+    return list(spread(image, SCORED_BOXES, SCORED_VOXELS, depth=side))
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, float | str]]) -> None:
