@@ -38,6 +38,8 @@ def as_frames(array, axes, ndim):
 class ArrayPixels:
     """An array in memory in the place of a file; counts how often it is read."""
 
+    access = "whole"
+
     def __init__(self, array):
         self.array = array
         self.reads = 0

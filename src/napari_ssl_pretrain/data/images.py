@@ -8,7 +8,7 @@ import tokenize
 import zlib
 from dataclasses import dataclass, replace
 from json import JSONDecodeError
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
@@ -103,8 +103,20 @@ class ImageInfo:
         return self.length("Z") > 1
 
 
+Access = Literal["mapped", "parts", "whole"]
+
+
 class Pixels(Protocol):
-    """The stored pixels of one image; nothing is decoded before it is asked for."""
+    """The stored pixels of one image; nothing is decoded before it is asked for.
+
+    Attributes
+    ----------
+    access
+        Whether a box is read as it lies in the file, or what it touches is decoded: some parts
+        of a frame, or a frame whole.
+    """
+
+    access: Access
 
     def read(self, index: Index) -> np.ndarray:
         """Return the pixels at an integer or a slice for each stored axis."""
@@ -163,6 +175,11 @@ class Image:
     def frame_bytes(self) -> int:
         """Memory that one frame takes in the file's dtype."""
         return self.in_channels * math.prod(self.spatial) * self.info.dtype.itemsize
+
+    @property
+    def access(self) -> Access:
+        """How much has to be decoded for a box of a frame."""
+        return self._pixels.access
 
     def renamed(self, name: str) -> Image:
         """Return the same image under another name."""

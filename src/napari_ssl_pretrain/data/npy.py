@@ -19,7 +19,7 @@ from napari_ssl_pretrain.data.header import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_ssl_pretrain.data.images import Index
+    from napari_ssl_pretrain.data.images import Access, Index
 
 
 _LONGEST_HEADER = 1 << 16
@@ -33,6 +33,8 @@ class NpyPixels:
     path
         The file.
     """
+
+    access: Access = "mapped"
 
     def __init__(self, path: Path) -> None:
         self.path = path

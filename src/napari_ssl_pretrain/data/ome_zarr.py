@@ -25,7 +25,7 @@ from napari_ssl_pretrain.data.units import one_unit, unit_name
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from napari_ssl_pretrain.data.images import Index
+    from napari_ssl_pretrain.data.images import Access, Index
 
 _METADATA = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
 _LARGEST_TEXT = 1 << 26
@@ -88,6 +88,8 @@ class ZarrPixels:
     array
         The array.
     """
+
+    access: Access = "parts"
 
     def __init__(self, array: Any) -> None:
         self._array = array

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from napari_ssl_pretrain.data.images import Image
     from napari_ssl_pretrain.data.regions import Region
 
+LARGEST_FRAME = {"mapped": 1 << 26, "parts": 1 << 30, "whole": 1 << 40}
+"""Bytes of the largest frame that is kept decoded, by how it is read otherwise."""
+
 LARGEST_SHARE = 20
 """No image is drawn more often than this many times the median one."""
 
@@ -88,6 +91,8 @@ class PatchSource:
     def fixed(self, count: int, seed: int) -> list[Patch]:
         """Return patches spread over the regions by weight, the same at every call.
 
+        Frames that were decoded for them are not kept.
+
         Raises
         ------
         DataError
@@ -95,7 +100,9 @@ class PatchSource:
         """
         places = np.random.default_rng((seed, count)).random((count, 1 + len(self.patch_size)))
         places[:, 0] = (np.arange(count) + places[:, 0]) / max(1, count)
-        return [self._draw(place) for place in places]
+        found = [self._draw(place) for place in places]
+        self._held.clear()
+        return found
 
     def _draw(self, place: np.ndarray) -> Patch:
         """Cut the patch at a place given by numbers in [0, 1): the region, then each axis."""
@@ -129,8 +136,9 @@ class PatchSource:
         kept: set[tuple[int, int]] = set()
         for region in self.regions:
             key = (region.image, region.frame)
-            size = self.images[region.image].frame_bytes
-            if key not in kept and size <= limit:
+            image = self.images[region.image]
+            size = image.frame_bytes
+            if key not in kept and size <= min(limit, LARGEST_FRAME[image.access]):
                 kept.add(key)
                 limit -= size
         return kept

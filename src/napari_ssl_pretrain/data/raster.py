@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from napari_ssl_pretrain.data.images import Index
+    from napari_ssl_pretrain.data.images import Access, Index
 
 # what it warns of either decodes or is an error that is told by name
 logging.getLogger("imagecodecs").setLevel(logging.CRITICAL)
@@ -65,6 +65,8 @@ class RasterPixels:
     shape
         What the header says.
     """
+
+    access: Access = "whole"
 
     def __init__(
         self, path: Path, decode: Callable[[bytes], np.ndarray], shape: tuple[int, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 import zlib
 from pathlib import Path
@@ -10,19 +11,32 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_ssl_pretrain.data.intensity import ImageIntensity, finite, measure
-from napari_ssl_pretrain.data.writers import write_image, write_text
+from napari_ssl_pretrain.data.boxes import cut, is_large, spread
+from napari_ssl_pretrain.data.intensity import (
+    ImageIntensity,
+    Normalization,
+    Statistics,
+    finite,
+    measure,
+    measure_blocks,
+)
+from napari_ssl_pretrain.data.ome_zarr_writer import CHUNKS, TiledWriter, by_tile
+from napari_ssl_pretrain.data.writers import to_dtype, write_image, write_text
 from napari_ssl_pretrain.errors import ConfigError
 from napari_ssl_pretrain.pretext import Crappify, Intensity, NumpyRandom
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from napari_ssl_pretrain.data.boxes import Box
     from napari_ssl_pretrain.data.images import Image
 
 RECORD = "ssl_source.json"
 _VERSION = 1
 _SECONDS = 2.0
+_BOX_VALUES = 1 << 22
+_SAMPLE_BOXES = 64
+"""Values of a box of a large image that is worsened at once, and how many are measured."""
 
 
 def prepare_ssl_source(
@@ -33,6 +47,8 @@ def prepare_ssl_source(
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Worsen each image whole and store it; copies that are still true are kept.
+
+    Large images are worsened box by box and stored as OME-Zarr.
 
     Parameters
     ----------
@@ -65,16 +81,70 @@ def prepare_ssl_source(
     record = _Record(folder, made_with)
     try:
         for number, image in enumerate(images, start=1):
-            path, source = folder / f"{image.info.name}.tif", fingerprint(image)
+            path, source = copy_path(folder, image), fingerprint(image)
             if not record.holds(path.name, source):
-                write_image(path, worsened_frames(image, task, seed), image)
+                _write_copy(path, image, task, seed)
             record.add(path.name, source)
             if progress is not None:
                 progress(number, len(images))
     finally:
         record.save()
     record.drop_others()
-    return [folder / f"{image.info.name}.tif" for image in images]
+    return [copy_path(folder, image) for image in images]
+
+
+def copy_path(folder: Path, image: Image) -> Path:
+    """Return where the copy of an image is kept: a TIFF, or an OME-Zarr where it is large."""
+    path = folder / f"{image.info.name}.tif"
+    return by_tile(path) if is_large(image) else path
+
+
+def _write_copy(path: Path, image: Image, task: Crappify, seed: int) -> None:
+    if not is_large(image):
+        write_image(path, worsened_frames(image, task, seed), image)
+        return
+    places = (
+        (frame, box)
+        for frame in range(image.frames)
+        for box in cut(image.spatial, _BOX_VALUES // image.in_channels, CHUNKS[image.ndim])
+    )
+    with TiledWriter(path, image, image.info.dtype) as out:
+        for frame, box, block in _worsened_boxes(image, places, task, seed):
+            out.write(frame, box, block)
+
+
+def measure_worsened(
+    image: Image,
+    task: Crappify,
+    seed: int,
+    normalization: Normalization,
+    custom: Statistics | None = None,
+) -> ImageIntensity:
+    """Measure what a large image would be when worsened, on boxes spread over it.
+
+    Raises
+    ------
+    DataError
+        The pixels cannot be decoded.
+    """
+    places = spread(image, _SAMPLE_BOXES, depth=CHUNKS[image.ndim][0])
+    parts = (
+        to_dtype(block, image.info.dtype)
+        for _, _, block in _worsened_boxes(image, places, task, seed)
+    )
+    return measure_blocks(parts, image, normalization, custom)
+
+
+def _worsened_boxes(
+    image: Image, places: Iterable[tuple[int, Box]], task: Crappify, seed: int
+) -> Iterator[tuple[int, Box, np.ndarray]]:
+    """Worsen boxes of a large image, each by itself as patches are; noise keyed by its place."""
+    found = measure(image, "zscore")
+    batch, key = as_batch(found), zlib.crc32(image.info.name.encode())
+    for frame, box in places:
+        random = NumpyRandom([(seed, key, frame, *(b.start for b in box))])
+        clean = finite(image.read(frame, box), found.mean)[None]
+        yield frame, box, np.asarray(task.worsen(clean, batch, random)[0])
 
 
 def worsened_frames(image: Image, task: Crappify, seed: int) -> list[np.ndarray]:
@@ -145,7 +215,7 @@ class _Record:
 
     def holds(self, name: str, source: dict[str, Any]) -> bool:
         """Return whether a copy is there and true; one that is not is forgotten."""
-        if self.known.get(name) == source and (self.folder / name).is_file():
+        if self.known.get(name) == source and (self.folder / name).exists():
             return True
         if self.known.pop(name, None) is not None:
             # a process that dies while it works must not leave the old copy as a true one
@@ -168,9 +238,16 @@ class _Record:
         """Remove the copies of images that are no longer there."""
         for stale in set(self.known) - set(self.copies):
             if Path(stale).name == stale:  # a record from elsewhere could name any file
-                (self.folder / stale).unlink(missing_ok=True)
+                _remove(self.folder / stale)
         self.known = {}
         self.save()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _check_apart(images: Sequence[Image], folder: Path) -> None:

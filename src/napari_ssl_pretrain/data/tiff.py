@@ -28,11 +28,14 @@ from napari_ssl_pretrain.data.tiff_set import open_tiff
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from napari_ssl_pretrain.data.images import Access
+
 _MODEST = {"NONE", "LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "JPEG"}
 _MODERN_RATIO = 200_000
 _MOST_PLANES = 10_000_000
 _LISTED = {"uniform", "generic", "shaped", "ome", "imagej"}
 """Kinds of files that list all their pages in directories."""
+_LARGE_SEGMENT = 1 << 26
 
 # what it warns of is checked here and told once, by name
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -74,7 +77,8 @@ def read_header(path: Path) -> Header:
         sizes, unit = pixel_size(tif)
         dtype = np.dtype(series.dtype).newbyteorder("=")
         notes = (*_notes(tif, series.keyframe, stored), *_unlisted(series, end, size))
-        return Header(stored, shape, dtype, TiffPixels(path, shape), sizes, unit, notes)
+        pixels = TiffPixels(path, shape, _access(series))
+        return Header(stored, shape, dtype, pixels, sizes, unit, notes)
 
 
 def _has_all_pages(series: Any) -> bool:
@@ -244,6 +248,13 @@ def _check_complete(series: Any, size: int) -> None:
             "Export it again.",
         )
     check_piece(segment, "has strips or tiles")
+
+
+def _access(series: Any) -> Access:
+    """Return how much has to be decoded for a box."""
+    if series.dataoffset is not None:
+        return "mapped"
+    return "whole" if _segment_bytes(series.keyframe) > _LARGE_SEGMENT else "parts"
 
 
 def _segment_bytes(page: Any) -> int:

@@ -17,7 +17,7 @@ from napari_ssl_pretrain.data.tiff_set import open_tiff
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari_ssl_pretrain.data.images import Index
+    from napari_ssl_pretrain.data.images import Access, Index
 
 _SEPARATE = 2
 _SEGMENTS = ByteCache(128 << 20)
@@ -43,10 +43,13 @@ class TiffPixels:
         The file.
     shape
         Length of each stored axis.
+    access
+        Whether the pixels are mapped, and if not, whether the segments are small.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+    def __init__(self, path: Path, shape: tuple[int, ...], access: Access = "parts") -> None:
         self.path = path
+        self.access = access
         self.shape = shape
         self._number = next(_NUMBERS)
         self._lock = Lock()
@@ -91,13 +94,20 @@ class TiffPixels:
         lead = self._lead(inner_shape)
         numbers = np.arange(len(self._pages)).reshape(self.shape[:lead])[index[:lead]]
         inner = _pad_index(index[lead:], self.shape[lead:], inner_shape)
-        blocks = [self._read_page(int(n), inner) for n in np.ravel(numbers)]
         kept = [
             len(range(*part.indices(n)))
             for part, n in zip(index[lead:], self.shape[lead:], strict=True)
             if isinstance(part, slice)
         ]
-        return np.stack(blocks).reshape(*np.shape(numbers), *kept)
+        first, *others = (int(n) for n in np.ravel(numbers))
+        block = self._read_page(first, inner)
+        if not others:
+            return block.reshape(*np.shape(numbers), *kept)
+        out = np.empty((1 + len(others), *block.shape), block.dtype)
+        out[0] = block
+        for place, number in enumerate(others, start=1):
+            out[place] = self._read_page(number, inner)
+        return out.reshape(*np.shape(numbers), *kept)
 
     def _lead(self, inner_shape: tuple[int, ...]) -> int:
         """Return how many stored axes run over pages.

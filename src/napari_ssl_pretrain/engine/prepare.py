@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_ssl_pretrain.data.boxes import is_large
 from napari_ssl_pretrain.data.intensity import ImageIntensity, measure, training_set_statistics
 from napari_ssl_pretrain.data.opening import open_image
 from napari_ssl_pretrain.data.patches import PatchSource
 from napari_ssl_pretrain.data.regions import Region, all_regions, split_regions
-from napari_ssl_pretrain.data.ssl_source import prepare_ssl_source
+from napari_ssl_pretrain.data.ssl_source import measure_worsened, prepare_ssl_source
 from napari_ssl_pretrain.data.survey import Survey, survey
 from napari_ssl_pretrain.engine.feed import PatchSet
 from napari_ssl_pretrain.engine.hardware import find_hardware
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from napari_ssl_pretrain.spec.run_dir import RunDir, Split
 
 PROBE = 512
-"""Pixels a side that are read to find out whether an image can be read at all."""
+PROBE_DEPTH = 16
+"""Pixels a side, and planes, that are read to find out whether an image can be read at all."""
 
 Custom = tuple[np.ndarray, np.ndarray]
 
@@ -54,13 +56,14 @@ class ImageSet:
     clean
         The images as they are.
     worsened
-        Their stored copies (crappify), or None.
+        Their stored copies (crappify), or None; large images that are worsened anew at every
+        step have none.
     intensities
         Normalisation by what the network sees; low and high of the clean image.
     """
 
     clean: Sequence[Image]
-    worsened: Sequence[Image] | None
+    worsened: Sequence[Image | None] | None
     intensities: Sequence[ImageIntensity]
 
 
@@ -111,7 +114,8 @@ def find_readable(images: Sequence[Image]) -> Image:
     why: DataError | None = None
     for image in images:
         try:
-            image.read(0, tuple(slice(0, min(n, PROBE)) for n in image.spatial))
+            sides = (PROBE_DEPTH, PROBE, PROBE)[-image.ndim :]
+            image.read(0, tuple(slice(0, min(*p)) for p in zip(image.spatial, sides, strict=True)))
         except DataError as error:
             why = error
         else:
@@ -175,22 +179,31 @@ def prepare_images(
         )
 
     clean, intensities = readable(images, skip, lambda image: measure(image, normalization, custom))
-    if not isinstance(plan.task, Crappify):
+    task = plan.task
+    if not isinstance(task, Crappify):
         return ImageSet(clean, None, intensities)
-    folder = run.ssl_source(plan.config.pretext.ssl_source_dir) / split
+    fresh = plan.config.pretext.fresh and split != "test"
+    stored = [image for image in clean if not (fresh and is_large(image))]
+    seed = plan.config.training.seed
     paths = prepare_ssl_source(
-        clean,
-        plan.task,
-        folder,
-        plan.config.training.seed,
+        stored,
+        task,
+        run.ssl_source(plan.config.pretext.ssl_source_dir) / split,
+        seed,
         lambda done, total: report(
             ev.Progress(
                 stage="prepare", done=done, total=total, message=f"Worsening {split} images"
             )
         ),
     )
-    worsened = [_open_copy(path, image) for path, image in zip(paths, clean, strict=True)]
-    seen = [measure(image, normalization, custom) for image in worsened]
+    copies = dict(zip(stored, map(_open_copy, paths, stored), strict=True))
+    worsened = [copies.get(image) for image in clean]
+    seen = [
+        measure(copy, normalization, custom)
+        if copy is not None
+        else measure_worsened(image, task, seed, normalization, custom)
+        for image, copy in zip(clean, worsened, strict=True)
+    ]
     both = [replace(s, low=c.low, high=c.high) for s, c in zip(seen, intensities, strict=True)]
     return ImageSet(clean, worsened, both)
 
@@ -215,7 +228,8 @@ def _refuse_sources(folder: Path, images: Sequence[Image]) -> None:
 
 def _open_copy(path: Path, image: Image) -> Image:
     """Open a worsened copy as its source was opened; all its channels are the selected ones."""
-    return open_image(path, axes=image.info.axes, ndim=3 if image.ndim == 3 else 2)  # noqa: PLR2004
+    axes = "auto" if is_large(image) else image.info.axes
+    return open_image(path, axes=axes, ndim=3 if image.ndim == 3 else 2)  # noqa: PLR2004
 
 
 def patch_sets(
@@ -246,7 +260,8 @@ def _patch_set(plan: Plan, images: ImageSet, regions: Sequence[Region]) -> Patch
     config = plan.config
     memory = config.compute.memory_gb / 4
     clean = PatchSource(images.clean, regions, config.data.patch_size, memory)
+    copies = [copy for copy in images.worsened or () if copy is not None]
     worsened = None
-    if images.worsened is not None and not config.pretext.fresh:
-        worsened = PatchSource(images.worsened, regions, config.data.patch_size, memory)
+    if copies and not config.pretext.fresh:
+        worsened = PatchSource(copies, regions, config.data.patch_size, memory)
     return PatchSet(clean, worsened, images.intensities)

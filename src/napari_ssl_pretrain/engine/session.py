@@ -32,7 +32,7 @@ from napari_ssl_pretrain.engine.prepare import (
     prepare_images,
 )
 from napari_ssl_pretrain.engine.state import EpochRow, TrainState
-from napari_ssl_pretrain.engine.testing import PREVIEW_IMAGES, Tester
+from napari_ssl_pretrain.engine.testing import PREVIEW_IMAGES, Tester, is_previewed
 from napari_ssl_pretrain.engine.validate import Validator
 from napari_ssl_pretrain.errors import ConfigError, DataError
 from napari_ssl_pretrain.spec import events as ev
@@ -315,8 +315,11 @@ class Session:
 
     def _shown(self, train: ImageSet, validation: ImageSet | None) -> ImageSet:
         """Return the images that are looked at while it trains: the first of the test, if any."""
-        first = self.plan.survey.test[:PREVIEW_IMAGES]
-        if first and not self.report.silent:
+        if self.plan.survey.test and not self.report.silent:
+            small = [image for image in self.plan.survey.test if is_previewed(image)]
+            first = small[:PREVIEW_IMAGES]
+            if not first:
+                return ImageSet((), None, ())
             return prepare_images(self.plan, first, "test", self.run, self.report)
         return validation or train
 
