@@ -4,6 +4,7 @@ import json
 import pickle
 import subprocess
 import sys
+import zipfile
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
@@ -226,7 +227,26 @@ def carded(card):
     return lambda path: safetensors.torch.save_file({"w": torch.zeros(3)}, path, {"card": card})
 
 
+def sent(fmt):
+    """An export for another program."""
+
+    def build(path):
+        make(path.with_name("a.pth"), "unet", "crappify", 2, network={"norm": "instance"})
+        export(path.with_name("a.pth"), fmt, path)
+
+    return build
+
+
+def zoo(path):
+    with zipfile.ZipFile(path, "w") as package:
+        package.writestr("rdf.yaml", "type: model")
+
+
 FOREIGN = {
+    "for_nnunet.pth": (sent("nnunet"), "is a checkpoint of this program for nnU-Net"),
+    "for_biapy.pth": (sent("biapy"), "is a checkpoint of this program for BiaPy"),
+    "zoo.zip": (zoo, "is a bioimage.io package"),
+    "graph.onnx": (lambda p: p.write_bytes(b"\x08\x0a\x12\x07pytorch..."), "is an ONNX file"),
     "nnunet.pth": (nnunet, "is a checkpoint of nnU-Net"),
     "biapy.pth": (biapy, "is a checkpoint of BiaPy"),
     "lightning.ckpt": (lightning, "is a checkpoint of PyTorch Lightning"),

@@ -38,7 +38,7 @@ EXTRAS = ("normalization_statistics",)
 
 REMEDY = (
     "Give the .pth file that a run of napari-ssl-pretrain left in its checkpoints folder, or an "
-    "export of it."
+    "export of it as torch or safetensors."
 )
 
 

@@ -22,6 +22,8 @@ PLAIN = re.compile(r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|to
 """All that plain weights ask Python for."""
 
 MARKS: dict[str, tuple[bytes, ...]] = {
+    "this program for nnU-Net": (b"network_weights", b"card_version"),
+    "this program for BiaPy": (b"conv_blocks_context", b"card_version"),
     "nnU-Net": (b"network_weights", b"trainer_name"),
     "PyTorch Lightning": (b"pytorch-lightning_version",),
     "BiaPy": (b"biapy_version", b"model_build_kwargs"),
@@ -37,6 +39,8 @@ def kind_of(path: Path) -> str:
         return "zip"
     if _is_safetensors(head, path.stat().st_size):
         return "safetensors"
+    if head[:1] == b"\x08" and b"pytorch" in head[:64]:
+        return "is an ONNX file, which is to be run, not to be trained"
     if head.startswith(b"\x89HDF\r\n"):
         return "is an HDF5 file, such as Keras writes"
     if head[:1] == b"\x80":
@@ -67,6 +71,8 @@ def odd(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
+            if {p.filename for p in parts} & {"rdf.yaml", "bioimageio.yaml"}:
+                return "is a bioimage.io package, which is to be run, not to be trained"
             if any(p.compress_type != zipfile.ZIP_STORED for p in parts):
                 return "is compressed, which torch never does"
             if sum(p.file_size for p in parts) > path.stat().st_size:

@@ -32,6 +32,8 @@ class Exported(NamedTuple):
     beside: tuple[Path, ...] = ()
 
 
+VOWELS = "aeiou"
+
 FORMATS: dict[str, Format] = {
     "torch": TORCH,
     "safetensors": SAFETENSORS,
@@ -127,7 +129,12 @@ def _named(path: Path, fmt: str) -> Path:
     if other or path.suffix.lower() in {".json", ".zip"}:
         remedy = f"Name it {path.stem}{suffixes[0]}"
         remedy += f", or take --format {other}." if other else "."
-        raise ConfigError("--output", f"is no name of a {fmt} file", value=path, remedy=remedy)
+        raise ConfigError(
+            "--output",
+            f"is no name of {'an' if fmt[0] in VOWELS else 'a'} {fmt} file",
+            value=path,
+            remedy=remedy,
+        )
     return path.with_name(path.name + suffixes[0])
 
 

@@ -40,6 +40,7 @@ EPSILON = 1e-10
 
 RESTORED = "float32, B C {axes}: the restored image, normalised: * scale + offset gives intensities"
 TOKENS = "float32, B C {axes}: hidden tokens, each at zero mean and unit variance"
+RESTORED_FORMULA = "restored image = output * scale + offset"
 RAW = "float32, B C {axes}: the image; the package normalises it"
 DIVIDED = "float32, B C {axes}: the image, normalised as the card says; the package does not"
 
@@ -120,7 +121,11 @@ def _card(job: Job, graph: TaskGraph) -> card.ModelCard:
     weights = job.card.weights.model_copy(update={"load": load})
     entry = job.card.input
     seen = entry.model_copy(update={"channels": entry.channels[: job.state["in_channels"]]})
-    return job.card.model_copy(update={"graph": about, "weights": weights, "input": seen})
+    made: dict[str, Any] = {"graph": about, "weights": weights, "input": seen}
+    if graph.restores:
+        words = {"meaning": "the restored image, normalised", "formula": RESTORED_FORMULA}
+        made["output"] = job.card.output.model_copy(update=words)
+    return job.card.model_copy(update=made)
 
 
 def _readme(job: Job, told: card.ModelCard) -> str:

@@ -41,7 +41,7 @@ class Graph(nn.Module):
         # tokens that were standardised cannot be added to the image
         masking = state["task"] == "masking"
         self.restores = not (masking and state["config"]["pretext"]["normalize_target"])
-        self.fixed = isinstance(model, MaskedAutoencoder)
+        self.hides_tokens = self.fixed = isinstance(model, MaskedAutoencoder)
         sides = state["patch_size"]
         self.sides = [
             -(-side // m) * m if self.fixed else 2 * m

@@ -58,7 +58,7 @@ def make(job: Job) -> Made:
 def describe(graph: Graph, state: dict[str, Any]) -> card.Graph:
     """Return what the graph takes and returns, in words."""
     axes = " ".join("ZYX"[-state["ndim"] :])
-    hidden = HIDDEN + (TOKENS if graph.fixed else "")
+    hidden = HIDDEN + (TOKENS if graph.hides_tokens else "")
     words = {"image": IMAGE, "hidden": hidden, "output": OUTPUT, "restored": RESTORED}
     told = {name: text.format(axes=axes) for name, text in words.items()}
     return card.Graph(
