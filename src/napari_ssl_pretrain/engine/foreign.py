@@ -31,6 +31,14 @@ MARKS: dict[str, tuple[bytes, ...]] = {
 """Words in the pickle of other programs' checkpoints."""
 
 
+BEGINNINGS: dict[bytes, str] = {
+    rb"\x08.\x12\x07pytorch": "is an ONNX file, which is to be run, not to be trained",
+    rb"\x89HDF\r\n": "is an HDF5 file, such as Keras writes",
+    rb"\x80": "is a Python pickle, which could run anything; only plain weights are read",
+}
+"""How files of other kinds begin."""
+
+
 def kind_of(path: Path) -> str:
     """Return ``zip`` or ``safetensors``; else what is wrong with the file, as a sentence."""
     with path.open("rb") as file:
@@ -39,12 +47,9 @@ def kind_of(path: Path) -> str:
         return "zip"
     if _is_safetensors(head, path.stat().st_size):
         return "safetensors"
-    if head[:1] == b"\x08" and b"pytorch" in head[:64]:
-        return "is an ONNX file, which is to be run, not to be trained"
-    if head.startswith(b"\x89HDF\r\n"):
-        return "is an HDF5 file, such as Keras writes"
-    if head[:1] == b"\x80":
-        return "is a Python pickle, which could run anything; only plain weights are read"
+    for beginning, sentence in BEGINNINGS.items():
+        if re.match(beginning, head, re.DOTALL):
+            return sentence
     if _is_card(path, head):
         return "is the card of an export; the weights are in the file beside it"
     return "is no checkpoint"
