@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from awkward_broken import BROKEN, FOREIGN
+from awkward_damage import DAMAGES, harm, result
 from awkward_others import OTHERS
 from awkward_tiffs import TIFFS
 from image_samples import as_frames, random_boxes
@@ -154,3 +155,19 @@ def test_a_run_on_all_of_them(here, say, ndim):
         if chosen[n].axes and f"/{n}" in t
     )
     assert checked["train"] > 40
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_at_random_is_refused_or_read(tmp_path, damage):
+    """A short form of ``benchmarks/fuzz_files.py``; what is cut is never read otherwise."""
+    sound = {n: case for n, case in (TIFFS | OTHERS).items() if case.axes and "set" not in n}
+    (tmp_path / "hurt").mkdir()
+    kinds = set()
+    for number, (name, case) in enumerate(sound.items()):
+        if damage != "truncate" and number % 5 != list(DAMAGES).index(damage):
+            continue
+        wanted = np.asarray(case.make(tmp_path / name))
+        harm(tmp_path / name, tmp_path / "hurt" / name, damage, number)
+        kinds.add(result(tmp_path / "hurt" / name, case.axes, wanted).kind)
+    assert "refused" in kinds
+    assert damage != "truncate" or kinds <= {"refused", "same"}

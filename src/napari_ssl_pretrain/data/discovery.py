@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_ssl_pretrain.data.opening import KINDS, is_zarr
+from napari_ssl_pretrain.data.opening import FOLDER_ENDINGS, KINDS, is_zarr
 from napari_ssl_pretrain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,13 +37,22 @@ def find_images(field: str, given: Sequence[str]) -> list[Path]:
     for text in given:
         paths = _one(field, text)
         if not paths:
-            raise ConfigError(
-                field, "holds no image", value=text, remedy=f"Put images there: {KINDS}."
-            )
+            raise ConfigError(field, "holds no image", value=text, remedy=_where_else(text))
         for path in paths:
             # realpath() bears links that lead in circles, resolve() does not
             found.setdefault(os.path.realpath(path), path)
     return list(found.values())
+
+
+def _where_else(text: str) -> str:
+    """Return what to do about a folder without images: where in it there are files."""
+    folder = Path(text).expanduser()
+    inside = (p for p in _visible(folder.glob("*/**/*")) if p.is_file())
+    first = next(itertools.islice(inside, 1), None)
+    if first is None:
+        return f"Put images there: {KINDS}."
+    pattern = folder / "**" / f"*{first.suffix}"
+    return f"Folders inside are not searched: give {first.parent}, or all of them as {pattern}."
 
 
 def _one(field: str, text: str) -> list[Path]:
@@ -70,17 +81,31 @@ def _one(field: str, text: str) -> list[Path]:
 def _glob(path: Path) -> list[Path]:
     root = Path(path.anchor) if path.is_absolute() else Path()
     pattern = str(path.relative_to(path.anchor)) if path.is_absolute() else str(path)
-    return _visible(root.glob(pattern))
+    if path.name == "**":  # which stands for folders alone
+        pattern = f"{pattern}/*"
+    inside = functools.cache(
+        lambda folder: is_zarr(folder) or (folder.parent != folder and inside(folder.parent))
+    )
+    return [
+        found
+        for found in _visible(root.glob(pattern))
+        if not any(part[0] == "." and part not in path.parts for part in found.parts)
+        # a plate's images may be named by a pattern, its chunks are found by accident
+        and not (inside(found.parent) and ("**" in path.parts or not found.is_dir()))
+    ]
 
 
 def _visible(paths: Iterable[Path]) -> list[Path]:
-    """Leave out hidden files, clutter of file managers, and folders that are no image."""
+    """Leave out hidden files, clutter of file managers, and folders that pose as no image.
+
+    A folder that is called as an image is kept, so that it is refused by name.
+    """
     return [
         p
         for p in paths
         if not p.name.startswith(".")
         and p.name.lower() not in _CLUTTER
-        and (not p.is_dir() or is_zarr(p))
+        and (p.suffix.lower() in FOLDER_ENDINGS or not p.is_dir() or is_zarr(p))
     ]
 
 

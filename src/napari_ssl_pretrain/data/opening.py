@@ -37,6 +37,8 @@ _SUFFIXES = {
     ".jpeg": "jpeg",
     ".npy": "npy",
 }
+FOLDER_ENDINGS = {*_SUFFIXES, ".zarr", ".n5"}
+"""A folder with such a name looks like an image."""
 _LONGEST = 160
 """Bytes of the longest name; that of a result has more, and file systems allow 255."""
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
@@ -95,6 +97,11 @@ def kind_of(path: Path) -> tuple[str, str]:
     if path.is_dir():
         if is_zarr(path):
             return "zarr", ""
+        if path.suffix.lower() in (".zarr", ".n5"):
+            raise RefusedError(
+                "is a folder without the metadata of Zarr (zarr.json or .zarray)",
+                "Copy or export it again.",
+            )
         raise RefusedError("is a folder, not an image", "Name an image, or an OME-Zarr folder.")
     if not path.is_file():  # a pipe or a device could be read without end
         raise RefusedError("is no regular file", "Copy the image itself there.")
