@@ -217,7 +217,7 @@ def test_what_is_left_out_is_named(place, tmp_path):
     said = " | ".join(found.skipped)
     assert "lonely.tif: has no label image" in said
     assert "orphan.tif: is a label image without an image" in said
-    assert "im9.tif: is no TIFF file" in said
+    assert "im9.tif: is a text file, not a TIFF file" in said
     assert len(found.images) == 1
 
 
