@@ -27,7 +27,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv
         The words after the program's name; those of the process when None.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    code = _main(list(sys.argv[1:] if argv is None else argv))
+    if "napari_ssl_pretrain.engine.ranks" in sys.modules:
+        from napari_ssl_pretrain.engine.ranks import leave  # noqa: PLC0415 - imports torch
+
+        leave(code)
+    return code
+
+
+def _main(words: list[str]) -> int:
     debug = "--debug" in words
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # names may hold what the terminal's encoding lacks

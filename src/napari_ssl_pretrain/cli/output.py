@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
 from napari_ssl_pretrain.cli import report as reports
+from napari_ssl_pretrain.engine import world
 
 if TYPE_CHECKING:
     from napari_ssl_pretrain.cli.report import Report
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def make_report(*, as_json: bool) -> Report:
     """Return bars on a terminal, plain lines in a pipe, or JSON; only rank 0 speaks."""
-    if os.environ.get("RANK", "0") != "0":
+    world.adopt_slurm()
+    if world.rank() != 0:
         return reports.Silent()
     if as_json:
         return reports.JsonReport()

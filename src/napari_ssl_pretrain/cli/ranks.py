@@ -93,6 +93,7 @@ def _start(
         "RANK": str(rank),
         "WORLD_SIZE": str(len(visible)),
         "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": str(len(visible)),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }

@@ -6,6 +6,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Self
 
+from napari_ssl_pretrain.engine import world
+
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
@@ -56,6 +58,8 @@ class StopOnSignal:
             raise KeyboardInterrupt
         self._asked = True
         self.interrupted = self.interrupted or number == signal.SIGINT
+        if world.rank():  # the first of several processes says it
+            return
         what = "\nStopping: the state is being saved." if self._saves else "\nStopping."
         again = " Press Ctrl-C again to end at once" + ", without saving" * self._saves + "."
         said = what + again * (number == signal.SIGINT)

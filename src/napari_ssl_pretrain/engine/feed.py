@@ -133,6 +133,11 @@ class Feed:
         self._seed = seed
         self._device = device
 
+    @property
+    def device(self) -> torch.device:
+        """Where batches are made."""
+        return self._device
+
     def to_device(self, host: HostBatch, purpose: Purpose, *, augment: bool) -> PretextBatch:
         """Bring a batch to the device, turn it, and let the pretext task work on it."""
         clean = self._tensor(host.clean)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import psutil
 import torch
 
+from napari_ssl_pretrain.engine import world
 from napari_ssl_pretrain.errors import ConfigError
 from napari_ssl_pretrain.spec.summary import Hardware
 
@@ -76,10 +77,11 @@ def find_hardware(compute: ComputeConfig) -> Hardware:
     return Hardware(
         device=device,
         cores=usable_cores(),
-        memory_gb=psutil.virtual_memory().available / GIB,
+        memory_gb=psutil.virtual_memory().available / GIB / world.neighbours(),
         device_memory_gb=_device_memory_gb(device),
         bf16=bf16,
-        processes=int(os.environ.get("WORLD_SIZE", "1")),
+        processes=world.size(),
+        neighbours=world.neighbours(),
     )
 
 

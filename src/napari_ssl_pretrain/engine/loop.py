@@ -6,11 +6,10 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-import torch
-
 from napari_ssl_pretrain.engine import feed as fd
 from napari_ssl_pretrain.engine.losses import pixel_loss
 from napari_ssl_pretrain.engine.optim import learning_rate_at, set_learning_rate
+from napari_ssl_pretrain.engine.ranks import ALONE, Ranks
 from napari_ssl_pretrain.engine.state import EpochRow
 from napari_ssl_pretrain.errors import RunFailed
 from napari_ssl_pretrain.spec import events as ev
@@ -18,6 +17,7 @@ from napari_ssl_pretrain.spec import events as ev
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import torch
     from accelerate import Accelerator
 
     from napari_ssl_pretrain.engine.report import Reporter
@@ -53,6 +53,8 @@ class Trainer:
         Scores the state of the network at each epoch's end.
     state
         Where the training stands; changed as it goes on.
+    ranks
+        The processes of the run, which share each batch.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - the parts of a training
@@ -65,7 +67,9 @@ class Trainer:
         patches: fd.PatchSet,
         validator: Validator,
         state: TrainState,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks = ranks
         self.config, self.accelerator, self.model, self.optimizer = (
             config,
             accelerator,
@@ -128,17 +132,17 @@ class Trainer:
             self.patches,
             training.seed,
             range(state.step, plan),
-            self._own_samples(),
+            self.ranks.share(training.batch_size),
             self.config.compute.workers,
         ):
-            self._one_step(host, report)
+            stop = self._one_step(host, report, should_stop)
             if state.step % training.steps_per_epoch == 0 or state.step == state.steps:
                 row, best = self._end_epoch(report)
                 on_epoch(row, best)
                 if training.patience and state.bad_epochs >= training.patience:
                     return "patience"
             on_tick()
-            if self._agreed(int(should_stop())):
+            if stop or (self.ranks.size == 1 and should_stop()):
                 return "stop"
             self._plan(report)
             if state.steps != plan:
@@ -146,11 +150,10 @@ class Trainer:
             self._waits_since = time.monotonic()
         return None
 
-    def _own_samples(self) -> range:
-        a = self.accelerator
-        return range(a.process_index, self.config.training.batch_size, a.num_processes)
-
-    def _one_step(self, host: fd.HostBatch, report: Reporter) -> None:
+    def _one_step(
+        self, host: fd.HostBatch, report: Reporter, should_stop: Callable[[], bool]
+    ) -> bool:
+        """Take a step; return whether one of several processes wishes to stop."""
         training, state = self.config.training, self.state
         known = state.planned or training.max_minutes is None
         rate = learning_rate_at(
@@ -164,8 +167,11 @@ class Trainer:
         self.model.train()
         prediction = batch.restored(self.model).float()
         loss = pixel_loss(training.loss, prediction, batch.target, batch.scored)
-        self.accelerator.backward(loss)
-        value = self._update(loss)
+        # the mean over the processes of the gradients is then that of the whole batch
+        share = len(host.indices) * self.ranks.size / training.batch_size
+        self.accelerator.backward(loss * share if self.ranks.size > 1 else loss)
+        value, stop = self._told(float(loss.detach()), share, should_stop)
+        self._update(value)
         state.step += 1
         state.patches += training.batch_size
         if math.isfinite(value):
@@ -178,8 +184,19 @@ class Trainer:
         if self.first_step_done is None:
             self.first_step_done = time.time()
         self._tell_step(value, rate, took, report)
+        return stop
 
-    def _update(self, loss: torch.Tensor) -> float:
+    def _told(
+        self, value: float, share: float, should_stop: Callable[[], bool]
+    ) -> tuple[float, bool]:
+        """Return the loss of the whole batch, and whether one of several processes shall stop."""
+        if self.ranks.size == 1:
+            return value, False
+        wishes = [value * share / self.ranks.size, float(should_stop())]
+        value, stop = self.ranks.sum(wishes, self.accelerator.device)
+        return value, stop > 0
+
+    def _update(self, value: float) -> None:
         """Clip, check, and take the step unless loss or gradient is non-finite.
 
         Raises
@@ -189,7 +206,6 @@ class Trainer:
         """
         limit = self.config.training.gradient_clip or math.inf
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), limit)
-        value = float(loss.detach())
         scaled = self.accelerator.scaler is not None
         finite = math.isfinite(value) and (scaled or norm is None or math.isfinite(float(norm)))
         if finite:
@@ -206,7 +222,6 @@ class Trainer:
                 value=self.config.training.learning_rate,
                 remedy="Lower training.learning_rate, or set compute.precision to fp32.",
             )
-        return value
 
     def _tell_step(self, value: float, rate: float, took: float, report: Reporter) -> None:
         state, training = self.state, self.config.training
@@ -233,7 +248,8 @@ class Trainer:
 
     def _end_epoch(self, report: Reporter) -> tuple[EpochRow, bool]:
         state, training = self.state, self.config.training
-        loss, metrics = self.validator(self.model)
+        # a wrapped network talks to the other processes, which may have fewer batches
+        loss, metrics = self.validator(self.accelerator.unwrap_model(self.model))
         mean = state.loss_sum / state.loss_count if state.loss_count else math.nan
         score = loss if math.isfinite(loss) else math.inf
         best = score < state.best_score
@@ -300,7 +316,7 @@ class Trainer:
             steady = len(self._rates) >= PLAN_AFTER_STEPS
             if not steady or state.elapsed < PLAN_AFTER_SHARE * budget:
                 return 0
-            if not self.validator.seconds and self.accelerator.num_processes == 1:
+            if not self.validator.seconds and self.ranks.size == 1:
                 self.validator(self.model)
         return state.step + max(1, int(max(0.0, left) / self._seconds_a_step()))
 
@@ -315,11 +331,8 @@ class Trainer:
 
     def _agreed(self, number: int) -> int:
         """Return the first process's number in all of them; their clocks differ."""
-        if self.accelerator.num_processes == 1:
-            return number
-        shared = torch.tensor(number, device=self.accelerator.device)
-        torch.distributed.broadcast(shared, 0)
-        return int(shared)
+        own = float(number if self.ranks.rank == 0 else 0)
+        return int(self.ranks.sum([own], self.accelerator.device)[0])
 
 
 def _finite(value: float) -> float:

@@ -13,10 +13,11 @@ from napari_ssl_pretrain.data.intensity import ImageIntensity, measure, training
 from napari_ssl_pretrain.data.opening import open_image
 from napari_ssl_pretrain.data.patches import PatchSource
 from napari_ssl_pretrain.data.regions import Region, all_regions, split_regions
-from napari_ssl_pretrain.data.ssl_source import measure_worsened, prepare_ssl_source
+from napari_ssl_pretrain.data.ssl_source import copy_path, measure_worsened, prepare_ssl_source
 from napari_ssl_pretrain.data.survey import Survey, survey
 from napari_ssl_pretrain.engine.feed import PatchSet
 from napari_ssl_pretrain.engine.hardware import find_hardware
+from napari_ssl_pretrain.engine.ranks import ALONE, Ranks
 from napari_ssl_pretrain.errors import ConfigError, DataError
 from napari_ssl_pretrain.pretext import Crappify, Masking
 from napari_ssl_pretrain.spec import events as ev
@@ -155,6 +156,7 @@ def prepare_images(
     split: Split,
     run: RunDir,
     report: Reporter,
+    ranks: Ranks = ALONE,
 ) -> ImageSet:
     """Measure images and, for crappify, keep worsened copies of them.
 
@@ -170,6 +172,8 @@ def prepare_images(
         Where the copies go, unless ``pretext.ssl_source_dir`` says otherwise.
     report
         Told of the progress and of skipped images.
+    ranks
+        The processes of the run; the first makes the copies and the others wait for them.
     """
     normalization, custom = plan.config.data.normalization, plan.custom
 
@@ -185,17 +189,13 @@ def prepare_images(
     fresh = plan.config.pretext.fresh and split != "test"
     stored = [image for image in clean if not (fresh and is_large(image))]
     seed = plan.config.training.seed
-    paths = prepare_ssl_source(
-        stored,
-        task,
-        run.ssl_source(plan.config.pretext.ssl_source_dir) / split,
-        seed,
-        lambda done, total: report(
-            ev.Progress(
-                stage="prepare", done=done, total=total, message=f"Worsening {split} images"
-            )
-        ),
-    )
+    folder = run.ssl_source(plan.config.pretext.ssl_source_dir) / split
+    if ranks.rank:
+        ranks.wait_for(f"copies/{split}")
+        paths = [copy_path(folder, image) for image in stored]
+    else:
+        paths = _make_copies(stored, task, folder, seed, report)
+        ranks.tell(f"copies/{split}")
     copies = dict(zip(stored, map(_open_copy, paths, stored), strict=True))
     worsened = [copies.get(image) for image in clean]
     seen = [
@@ -206,6 +206,17 @@ def prepare_images(
     ]
     both = [replace(s, low=c.low, high=c.high) for s, c in zip(seen, intensities, strict=True)]
     return ImageSet(clean, worsened, both)
+
+
+def _make_copies(
+    images: Sequence[Image], task: Crappify, folder: Path, seed: int, report: Reporter
+) -> list[Path]:
+    message = f"Worsening {folder.name} images"
+
+    def tell(done: int, total: int) -> None:
+        report(ev.Progress(stage="prepare", done=done, total=total, message=message))
+
+    return prepare_ssl_source(images, task, folder, seed, tell)
 
 
 def _refuse_sources(folder: Path, images: Sequence[Image]) -> None:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_ssl_pretrain.engine import world
 from napari_ssl_pretrain.engine.failures import explain, refuse_unwritable
 from napari_ssl_pretrain.errors import ConfigError, RunFailed, UserError
 from napari_ssl_pretrain.spec import events as ev
+from napari_ssl_pretrain.spec.last_word import append_line, last_event
 from napari_ssl_pretrain.spec.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -75,8 +77,9 @@ def pretrain(
     from napari_ssl_pretrain.engine.report import Reporter  # noqa: PLC0415 - after the first event
 
     run = RunDir(_absolute(config.result_dir), config.name, config.run_id)
-    rank = int(os.environ.get("RANK", "0"))
-    report = Reporter(emit, silent=rank != 0)
+    world.adopt_slurm()
+    world.quiet_torch()
+    report = Reporter(emit, silent=world.rank() != 0)
     report(
         ev.ProcessStarted(
             pid=os.getpid(),
@@ -89,12 +92,19 @@ def pretrain(
     refuse_existing(run, resume=resume, overwrite=overwrite)
     refuse_unwritable(run.results, "result_dir", run.result_dir)
 
+    from napari_ssl_pretrain.engine.ranks import join  # noqa: PLC0415 - imports torch
     from napari_ssl_pretrain.engine.session import Session  # noqa: PLC0415 - imports torch
 
-    session = Session(config, run, report, resume=resume)
-    session.check()
-    with session.claimed(overwrite=overwrite):
-        return _carry_out(session, report, should_stop or (lambda: False))
+    with join(config.compute.device) as ranks:
+        session = Session(config, run, report, ranks, resume=resume)
+        try:
+            session.check()
+            with session.claimed(overwrite=overwrite):
+                return _carry_out(session, report, should_stop or (lambda: False))
+        except Exception as error:
+            if (lost := ranks.ending(error)) is not None:
+                raise lost from None
+            raise
 
 
 def _carry_out(
@@ -114,6 +124,7 @@ def _carry_out(
     state: ev.FinishState = "failed"
     reason: ev.FinishReason = "error"
     message = ""
+    session.ranks.on_lost = lambda gone: _say_gone(session, report, gone)
     try:
         reason = session.train_and_test(lambda: should_stop() or session.run.stop_file.exists())
         state = "stopped" if reason == "stop" else "finished"
@@ -129,6 +140,11 @@ def _carry_out(
         message = str(error)
         raise
     except Exception as error:
+        if (lost := session.ranks.ending(error)) is not None:
+            reason, message = "killed", str(lost)
+            if session.ranks.rank and not isinstance(lost, SystemExit):
+                _say_gone(session, report, lost)
+            raise lost from None
         message = _explained(error, session)
         raise RunFailed(session.run.run_name, message.rstrip(".")) from error
     finally:
@@ -147,6 +163,23 @@ def _carry_out(
         with suppress(OSError) if state == "failed" else nullcontext():
             report(last)
     return PretrainResult(session.run, summary)
+
+
+def _say_gone(session: Session, report: Callable[[ev.AnyEvent], None], gone: Any) -> None:
+    """Say the last word of a run that hangs, or whose first process is gone."""
+    done, planned = session.epochs()
+    word = ev.RunFinished(
+        state="failed",
+        reason="killed",
+        message=str(gone),
+        epochs_done=done,
+        epochs_planned=planned,
+    )
+    with suppress(OSError):
+        if session.ranks.rank == 0:
+            report(word)
+        elif not isinstance(last_event(session.run.events), ev.RunFinished):
+            append_line(session.run.events, word.to_line())
 
 
 def _explained(error: Exception, session: Session) -> str:

@@ -38,11 +38,14 @@ from napari_ssl_pretrain.errors import ConfigError, DataError
 from napari_ssl_pretrain.spec import events as ev
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    from napari_ssl_pretrain.data.images import Image
+    from napari_ssl_pretrain.data.survey import Survey
+    from napari_ssl_pretrain.engine.ranks import Ranks
     from napari_ssl_pretrain.engine.report import Reporter
     from napari_ssl_pretrain.spec.config import PretrainConfig
-    from napari_ssl_pretrain.spec.run_dir import RunDir
+    from napari_ssl_pretrain.spec.run_dir import RunDir, Split
 
 VALIDATION_PIXELS = 32 * 128**2
 """Pixels that a validation looks at, about 32 patches of 128²."""
@@ -63,14 +66,17 @@ class Session:
         Where everything goes.
     report
         Told of everything.
+    ranks
+        The other processes of the run.
     resume
         Whether to go on from the last checkpoint.
     """
 
     def __init__(
-        self, config: PretrainConfig, run: RunDir, report: Reporter, *, resume: bool
+        self, config: PretrainConfig, run: RunDir, report: Reporter, ranks: Ranks, *, resume: bool
     ) -> None:
         self.config, self.run, self.report, self.resume = config, run, report, resume
+        self.ranks = ranks
         self._seconds: dict[str, float] = {}
         self._began = time.monotonic()
         self._scores: dict[str, float] = {}
@@ -106,6 +112,24 @@ class Session:
                     self.report(ev.Warned(message=sentence))
         elif training.load_checkpoint:
             self._start_weights = states.load_start(training.load_checkpoint, self.run, self.spec)
+        self._agree(found)
+
+    def _agree(self, found: Survey) -> None:
+        """Find out that all processes see the same images, settings and state to go on from."""
+        batch, size = self.plan.config.training.batch_size, self.ranks.size
+        if batch % size:
+            most, fewer = -(-batch // size), size - batch % size
+            self.report(
+                ev.Warned(
+                    message=f"training.batch_size {batch} is no multiple of the {size} processes: "
+                    f"{fewer} of them take {most - 1} patches a step instead of {most}, and wait."
+                )
+            )
+        fields = self.plan.config.to_dict()
+        fields["compute"] = fields["compute"]["precision"]
+        sets = (found.train, found.validation, found.test)
+        names = [[(image.info.name, image.info.shape) for image in images] for images in sets]
+        self.ranks.compare("plan", repr((fields, names, self.state.step)))
 
     def _refuse_own_results(self) -> None:
         """Keep the images apart from what this run writes, and from what --overwrite deletes.
@@ -129,6 +153,7 @@ class Session:
     def claimed(self, *, overwrite: bool) -> Iterator[None]:
         """Hold the run's folder: begun anew or gone on with, its log opened and closed."""
         if self.report.silent:
+            self.ranks.wait_for("claimed")
             yield
             return
         if overwrite:
@@ -140,6 +165,7 @@ class Session:
         try:
             write_text(self.run.config, self.config.to_yaml())
             write_text(self.run.resolved_config, self.plan.config.to_yaml())
+            self.ranks.tell("claimed")
             yield
         finally:
             self.report.close()
@@ -203,7 +229,7 @@ class Session:
         if custom is not None and not self.report.silent:
             self._save_statistics(*custom)
         self.plan = replace(self.plan, custom=custom)
-        train = prepare_images(self.plan, found.train, "train", self.run, self.report)
+        train = self._prepared(found.train, "train")
         if not train.clean:
             raise DataError(
                 "data.train",
@@ -211,13 +237,14 @@ class Session:
                 value=self.config.data.train[0],
                 remedy="See the warnings above.",
             )
-        validation = (
-            prepare_images(self.plan, found.validation, "validation", self.run, self.report)
-            if found.validation
-            else None
-        )
+        validation = self._prepared(found.validation, "validation") if found.validation else None
+        images = (*train.clean, *(validation.clean if validation else ()))
+        self.ranks.compare("prepared", repr([image.info.name for image in images]))
         self._seconds["prepare"] = time.monotonic() - began
         return train, validation
+
+    def _prepared(self, images: Sequence[Image], split: Split) -> ImageSet:
+        return prepare_images(self.plan, images, split, self.run, self.report, self.ranks)
 
     def _save_statistics(self, mean: Any, std: Any) -> None:
         for path, value in ((self.run.normalization_mean, mean), (self.run.normalization_std, std)):
@@ -234,7 +261,7 @@ class Session:
         if check is not None:
             count = max(4, min(256, VALIDATION_PIXELS // math.prod(config.data.patch_size)))
             batches = fd.validation_batches(check, training.seed, count, training.batch_size)
-        validator = Validator(feed, batches, training.loss)
+        validator = Validator(feed, batches, training.loss, self.ranks)
         self._trainer = Trainer(
             config,
             machine.accelerator,
@@ -244,6 +271,7 @@ class Session:
             learn,
             validator,
             self.state,
+            self.ranks,
         )
         return self._trainer
 
@@ -320,7 +348,7 @@ class Session:
             first = small[:PREVIEW_IMAGES]
             if not first:
                 return ImageSet((), None, ())
-            return prepare_images(self.plan, first, "test", self.run, self.report)
+            return self._prepared(first, "test")
         return validation or train
 
     def _test(self, machine: Machine, tester: Tester, shown: ImageSet) -> None:
@@ -328,7 +356,7 @@ class Session:
         machine.load_best(self.run.checkpoint("best"))
         images = self.plan.survey.test
         if images:
-            prepared = prepare_images(self.plan, images, "test", self.run, self.report)
+            prepared = self._prepared(images, "test")
             self._scores = tester.test(prepared, self.state.step)
         else:
             tester.preview(shown, self.state.step)

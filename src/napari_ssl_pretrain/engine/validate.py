@@ -10,6 +10,7 @@ import torch
 
 from napari_ssl_pretrain.engine import feed as fd
 from napari_ssl_pretrain.engine.losses import pixel_loss
+from napari_ssl_pretrain.engine.ranks import ALONE, Ranks
 from napari_ssl_pretrain.pretext.masking import fill_mean
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class Validator:
         Fixed batches; may be empty, then the loss is NaN.
     loss
         Name of the training loss.
+    ranks
+        The processes of the run, which share the batches.
 
     Attributes
     ----------
@@ -36,8 +39,10 @@ class Validator:
         How long the last call took.
     """
 
-    def __init__(self, feed: fd.Feed, batches: Sequence[fd.HostBatch], loss: str) -> None:
-        self._feed, self._batches, self._loss = feed, batches, loss
+    def __init__(
+        self, feed: fd.Feed, batches: Sequence[fd.HostBatch], loss: str, ranks: Ranks = ALONE
+    ) -> None:
+        self._feed, self._batches, self._loss, self._ranks = feed, batches, loss, ranks
         self.seconds = 0.0
 
     @torch.no_grad()
@@ -45,22 +50,27 @@ class Validator:
         """Return the loss and the metrics by name, each the mean over the patches."""
         began = time.monotonic()
         model.eval()
-        losses, metrics, counts = [], [], []
-        for host in self._batches:
+        sums: dict[str, float] = {}
+        # few batches are not worth sharing, but all have to come to the same result
+        shared = len(self._batches) >= self._ranks.size
+        own = self._ranks.share(len(self._batches)) if shared else range(len(self._batches))
+        for number in own:
+            host = self._batches[number]
             batch = self._feed.to_device(host, fd.Purpose.VALIDATION, augment=False)
             prediction = batch.restored(model).float()
-            losses.append(float(pixel_loss(self._loss, prediction, batch.target, batch.scored)))
-            metrics.append(batch_metrics(prediction, batch, host))
-            counts.append(len(host.indices))
-        self.seconds = time.monotonic() - began
-        total = sum(counts)
+            loss = float(pixel_loss(self._loss, prediction, batch.target, batch.scored))
+            found = {"": loss, **batch_metrics(prediction, batch, host)}
+            for name, value in found.items():
+                sums[name] = sums.get(name, 0.0) + value * len(host.indices)
+        total = sum(len(host.indices) for host in self._batches) * (
+            1 if shared else self._ranks.size
+        )
         if not total:
             return math.nan, {}
-        mean = {
-            k: sum(m[k] * n for m, n in zip(metrics, counts, strict=True)) / total
-            for k in metrics[0]
-        }
-        return sum(v * n for v, n in zip(losses, counts, strict=True)) / total, mean
+        means = self._ranks.sum([value / total for value in sums.values()], self._feed.device)
+        self.seconds = time.monotonic() - began
+        loss, *metrics = means
+        return loss, dict(zip([name for name in sums if name], metrics, strict=True))
 
 
 def batch_metrics(

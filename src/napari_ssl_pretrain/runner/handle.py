@@ -11,6 +11,7 @@ import psutil
 
 from napari_ssl_pretrain.errors import ConfigError
 from napari_ssl_pretrain.spec import events as ev
+from napari_ssl_pretrain.spec.last_word import append_line, last_event
 from napari_ssl_pretrain.spec.status import RunStatus, process_lives
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ class JobHandle:
         )
         if self._began:
             with contextlib.suppress(OSError):
-                _append_line(self._place.events, word.to_line())
+                append_line(self._place.events, word.to_line())
                 self._offset = self._place.events.stat().st_size
         self._finished = word
         self.status = self.status.after(word)
@@ -247,13 +248,7 @@ class StudyHandle(JobHandle):
 
 def is_running(place: Place) -> bool:
     """Whether a job's process lives here, from the end of its events alone where that says it."""
-    try:
-        with place.events.open("rb") as file:
-            file.seek(max(0, place.events.stat().st_size - 65536))
-            tail = file.read().rstrip().rpartition(b"\n")[2]
-    except OSError:
-        return False
-    if isinstance(ev.parse_event(tail.decode("utf-8", "replace")), ev.RunFinished):
+    if not place.events.exists() or isinstance(last_event(place.events), ev.RunFinished):
         return False
     handle = JobHandle(place)
     handle._take(handle._read_lines())  # noqa: SLF001 - reads only; poll() would write a last word
@@ -279,17 +274,6 @@ def thin(lines: list[bytes]) -> list[bytes]:
     every = -(-len(steps) // MAX_STEPS_READ)
     dropped = set(steps) - set(steps[::-1][::every])  # counted from the end: the last one stays
     return [line for i, line in enumerate(lines) if i not in dropped]
-
-
-def _append_line(path: Path, line: str) -> None:
-    """Append one line in one write, on a line of its own even after a torn one."""
-    with path.open("rb+") as file:
-        file.seek(0, os.SEEK_END)
-        torn = False
-        if file.tell():
-            file.seek(-1, os.SEEK_END)
-            torn = file.read(1) != b"\n"
-        file.write((b"\n" if torn else b"") + line.encode())
 
 
 def unwritable(error: OSError) -> tuple[str, str]:

@@ -244,12 +244,12 @@ def _training(
 ) -> dict[str, object]:
     asked = config.training
     batch = _batch_size(patch, row, hardware) if asked.batch_size == "auto" else asked.batch_size
-    if batch % hardware.processes:
+    if batch < hardware.processes:
         raise ConfigError(
             "training.batch_size",
-            f"must be divisible by the {hardware.processes} processes",
+            f"must hold a patch for each of the {hardware.processes} processes",
             value=batch,
-            remedy=f"Use {math.ceil(batch / hardware.processes) * hardware.processes}.",
+            remedy=f"Use {hardware.processes} or more, or fewer processes.",
         )
     total = TOTAL_STEPS["cpu" if hardware.device == "cpu" else "accelerator"]
     steps = asked.steps_per_epoch
@@ -276,7 +276,7 @@ def _batch_size(patch: tuple[int, ...], row: backbones.BackboneRow, hardware: Ha
     if hardware.device_memory_gb:
         pixels *= min(4, max(1, int(hardware.device_memory_gb // 12)))
     batch = min(64, max(2, round(pixels / math.prod(patch))))
-    return math.ceil(batch / hardware.processes) * hardware.processes
+    return max(batch, hardware.processes)
 
 
 def _compute(config: PretrainConfig, hardware: Hardware) -> dict[str, object]:
@@ -287,7 +287,7 @@ def _compute(config: PretrainConfig, hardware: Hardware) -> dict[str, object]:
             "bf16" if hardware.bf16 else "fp16" if hardware.device.startswith("cuda") else "fp32"
         )
     if asked.workers == "auto":
-        chosen["workers"] = max(1, min(8, hardware.cores // (2 * hardware.processes)))
+        chosen["workers"] = max(1, min(8, hardware.cores // (2 * hardware.neighbours)))
     if asked.memory_gb == "auto":
         chosen["memory_gb"] = round(max(0.5, hardware.memory_gb * 0.5), 2)
     return chosen

@@ -38,13 +38,15 @@ class Hardware:
     cores
         Processor cores that this process may use.
     memory_gb
-        Host memory that is free.
+        Host memory that is free for this process.
     device_memory_gb
         Memory of the accelerator, or None on the CPU.
     bf16
         Whether bfloat16 arithmetic is fast there.
     processes
         Training processes (ranks) that share the work.
+    neighbours
+        Those of them that share this machine.
     """
 
     device: str
@@ -53,3 +55,4 @@ class Hardware:
     device_memory_gb: float | None = None
     bf16: bool = False
     processes: int = 1
+    neighbours: int = 1
