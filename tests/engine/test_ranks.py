@@ -67,7 +67,9 @@ def test_one_two_and_four_processes_agree(place, job):
 
 def test_an_uneven_share_is_said_aloud(place):
     warned = [e.message for e in read_events(run_of(place, "crappify", 4)) if e.kind == "warned"]
-    assert any("5 is no multiple of the 4 processes: 3 of them take 1 patch" in w for w in warned)
+    assert any(
+        "5 is no multiple of the 4 processes: 3 of them take 1 of its patches" in w for w in warned
+    )
 
 
 @pytest.mark.parametrize(("job", "victim"), [("kill_first", 0), ("kill_second", 1)])

@@ -170,11 +170,13 @@ def test_networks_must_know_the_task():
 
 
 def test_batches_are_shared_among_processes():
-    two = Hardware("cuda:0", 16, 64.0, 12.0, bf16=True, processes=3)
-    said = refused(asked(training={"batch_size": 8}), hardware=two)
-    assert said.startswith("training.batch_size: 8: must be divisible by the 3 processes. Use 9.")
-    found = resolve(asked(), DataSummary(2, 1, ((500, 500),)), two)
-    assert found.training.batch_size % 3 == 0
+    three = Hardware("cuda:0", 16, 64.0, 12.0, bf16=True, processes=3)
+    said = refused(asked(training={"batch_size": 2}), hardware=three)
+    assert said.startswith("training.batch_size: 2: must hold a patch for each of the 3 processes.")
+    planes = DataSummary(2, 1, ((500, 500),))
+    alone = resolve(asked(), planes, Hardware("cuda:0", 16, 64.0, 12.0, bf16=True))
+    # the data must not depend on the number of processes
+    assert resolve(asked(), planes, three).training == alone.training
 
 
 def test_precision_follows_the_device():

@@ -19,6 +19,7 @@ from napari_ssl_pretrain.spec.run_dir import RunDir
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from napari_ssl_pretrain.engine.report import Reporter
     from napari_ssl_pretrain.engine.session import Session
     from napari_ssl_pretrain.spec.config import PretrainConfig
 
@@ -92,6 +93,26 @@ def pretrain(
     refuse_existing(run, resume=resume, overwrite=overwrite)
     refuse_unwritable(run.results, "result_dir", run.result_dir)
 
+    return _together(config, run, report, should_stop or (lambda: False), resume, overwrite)
+
+
+def _together(
+    config: PretrainConfig,
+    run: RunDir,
+    report: Reporter,
+    should_stop: Callable[[], bool],
+    resume: bool,  # noqa: FBT001
+    overwrite: bool,  # noqa: FBT001
+) -> PretrainResult:
+    """Check a run and carry it out, in one process or as one of several.
+
+    Raises
+    ------
+    UserError
+        As :func:`pretrain`.
+    RunFailed
+        Another process is gone.
+    """
     from napari_ssl_pretrain.engine.ranks import join  # noqa: PLC0415 - imports torch
     from napari_ssl_pretrain.engine.session import Session  # noqa: PLC0415 - imports torch
 
@@ -100,7 +121,7 @@ def pretrain(
         try:
             session.check()
             with session.claimed(overwrite=overwrite):
-                return _carry_out(session, report, should_stop or (lambda: False))
+                return _carry_out(session, report, should_stop)
         except Exception as error:
             if (lost := ranks.ending(error)) is not None:
                 raise lost from None

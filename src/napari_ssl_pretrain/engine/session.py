@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_ssl_pretrain.data.writers import write_bytes, write_text
+from napari_ssl_pretrain.engine import checks, states
 from napari_ssl_pretrain.engine import feed as fd
-from napari_ssl_pretrain.engine import states
 from napari_ssl_pretrain.engine.backbones import BackboneSpec, backbone_spec
 from napari_ssl_pretrain.engine.charts import draw_charts
 from napari_ssl_pretrain.engine.hardware import GIB
@@ -34,14 +34,13 @@ from napari_ssl_pretrain.engine.prepare import (
 from napari_ssl_pretrain.engine.state import EpochRow, TrainState
 from napari_ssl_pretrain.engine.testing import PREVIEW_IMAGES, Tester, is_previewed
 from napari_ssl_pretrain.engine.validate import Validator
-from napari_ssl_pretrain.errors import ConfigError, DataError
+from napari_ssl_pretrain.errors import DataError
 from napari_ssl_pretrain.spec import events as ev
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from napari_ssl_pretrain.data.images import Image
-    from napari_ssl_pretrain.data.survey import Survey
     from napari_ssl_pretrain.engine.ranks import Ranks
     from napari_ssl_pretrain.engine.report import Reporter
     from napari_ssl_pretrain.spec.config import PretrainConfig
@@ -99,7 +98,7 @@ class Session:
         """
         self.plan = make_plan(self.config, self.report)
         found = self.plan.survey
-        self._refuse_own_results()
+        checks.refuse_own_results(found, self.run, self.config.result_dir)
         find_readable(found.train)
         self.spec = backbone_spec(self.plan.config, found.in_channels, found.voxel_size)
         training = self.plan.config.training
@@ -112,42 +111,7 @@ class Session:
                     self.report(ev.Warned(message=sentence))
         elif training.load_checkpoint:
             self._start_weights = states.load_start(training.load_checkpoint, self.run, self.spec)
-        self._agree(found)
-
-    def _agree(self, found: Survey) -> None:
-        """Find out that all processes see the same images, settings and state to go on from."""
-        batch, size = self.plan.config.training.batch_size, self.ranks.size
-        if batch % size:
-            most, fewer = -(-batch // size), size - batch % size
-            self.report(
-                ev.Warned(
-                    message=f"training.batch_size {batch} is no multiple of the {size} processes: "
-                    f"{fewer} of them take {most - 1} patches a step instead of {most}, and wait."
-                )
-            )
-        fields = self.plan.config.to_dict()
-        fields["compute"] = fields["compute"]["precision"]
-        sets = (found.train, found.validation, found.test)
-        names = [[(image.info.name, image.info.shape) for image in images] for images in sets]
-        self.ranks.compare("plan", repr((fields, names, self.state.step)))
-
-    def _refuse_own_results(self) -> None:
-        """Keep the images apart from what this run writes, and from what --overwrite deletes.
-
-        Raises
-        ------
-        ConfigError
-            An image lies in the result folder of this run.
-        """
-        found = self.plan.survey
-        for image in (*found.train, *found.validation, *found.test):
-            if image.info.path.resolve().is_relative_to(self.run.results.resolve()):
-                raise ConfigError(
-                    "result_dir",
-                    f"{image.info.path} lies in the result folder of this very run",
-                    value=self.config.result_dir,
-                    remedy="Use another result_dir, name or run_id.",
-                )
+        checks.agree(self.plan, self.state.step, self.ranks, self.report)
 
     @contextmanager
     def claimed(self, *, overwrite: bool) -> Iterator[None]:
