@@ -2,6 +2,7 @@
 
 import socket
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -78,6 +79,23 @@ def test_bioimageio_core_returns_what_the_program_does(tmp_path, case):
         assert all("somebody" not in package.read(n).decode("latin-1") for n in package.namelist())
     assert described["format_version"] == "0.5.3"
     assert done.card.weights.load.startswith('bioimageio.core.predict(model="model.zip"')
+
+
+def test_a_name_is_spelt_as_the_specification_wants():
+    job = SimpleNamespace(
+        card=SimpleNamespace(name="zelle\u00df [2] {x}" + "y" * 200),
+        state={"task": "crappify", "in_channels": 1, "backbone": {"out_channels": 1}}
+        | {"normalization": "minmax"},
+        model=SimpleNamespace(multiple=(2, 2)),
+    )
+    graph = SimpleNamespace(
+        restores=True, ndim=2, inputs=("image",), outputs=("restored",), sides=[8, 8], fixed=False
+    )
+    files = dict.fromkeys(("card.json", "image.npy", "restored.npy", "weights.onnx"), b"")
+    name = ours.description(job, graph, files)["name"]
+    assert name.startswith("pretrained zelle_ _2_ _x_yyy")
+    assert len(name) == 128
+    assert name.isascii()
 
 
 def test_normalisations_in_the_words_of_the_zoo():

@@ -119,6 +119,13 @@ def test_a_graph_that_differs_is_refused_and_nothing_is_written(tmp_path, monkey
     monkeypatch.setattr(onnx_file, "run", off)
     with pytest.raises(ConfigError, match="the graph would differ from the network by"):
         export(tmp_path / "a.pth", "onnx", tmp_path / "out" / "model")
+
+    def broken(*_):
+        raise RuntimeError("no such\noperator")
+
+    monkeypatch.setattr(onnx_file, "_exported", broken)
+    with pytest.raises(ConfigError, match=r"torch cannot make the graph \(no such operator\)"):
+        export(tmp_path / "a.pth", "onnx", tmp_path / "out" / "model")
     monkeypatch.setattr(onnx_file, "LARGEST", 100)
     with pytest.raises(ConfigError, match="files hold at most 2 GB"):
         export(tmp_path / "a.pth", "onnx", tmp_path / "out" / "model")

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from napari_ssl_pretrain.engine.export import Exported
 
+CHECKED = ("onnx", "bioimageio")
+"""Formats that take their time."""
+
 
 def command(args: Namespace) -> int:
     """Write the weights and the card.
@@ -30,6 +33,8 @@ def command(args: Namespace) -> int:
         raise CheckpointError("--checkpoint", "no such file", value=checkpoint, remedy=remedy)
     if not args.json:
         print(f"Loading {checkpoint}", flush=True)
+        if args.format in CHECKED:
+            print("Making the file and comparing it with the network: up to a minute", flush=True)
     from napari_ssl_pretrain.engine.export import export  # noqa: PLC0415 - torch: 2 s
 
     done = export(checkpoint, args.format, args.output, overwrite=args.overwrite)

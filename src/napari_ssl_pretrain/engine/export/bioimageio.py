@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import tempfile
 import zipfile
 from pathlib import Path
@@ -144,7 +145,7 @@ def _readme(job: Job, told: card.ModelCard) -> str:
 def description(job: Job, graph: TaskGraph, files: dict[str, bytes]) -> dict[str, Any]:
     """Return the model's description by bioimage.io's specification."""
     task = "image-restoration" if graph.restores else "representation-learning"
-    name = "".join(c if c.isalnum() or c in "_+- ()" else "_" for c in job.card.name)
+    name = re.sub(r"[^A-Za-z0-9_+\- ()]", "_", job.card.name)
     return {
         "type": "model",
         "format_version": SPECIFICATION,

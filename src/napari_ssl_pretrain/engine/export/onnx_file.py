@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 NEEDS = ("onnx", "onnxscript", "onnxruntime")
 OPSET = 18
+UPDATE = "Update torch, onnx, onnxscript and onnxruntime, or take another format."
 LARGEST = 2**31 - 2**20
 """Bytes that one ONNX file can hold."""
 
@@ -75,13 +76,17 @@ def proto(job: Job, graph: Graph) -> Any:
     Raises
     ------
     FormatRefused
-        It would be too large.
+        It would be too large, or torch cannot make it.
     """
     size = sum(value.numel() * value.element_size() for value in job.model.parameters())
     if size > LARGEST:
         rule = f"files hold at most 2 GB, the weights are {size / 2**30:.1f} GB"
-        raise FormatRefused("onnx", rule, "Take --format safetensors.")
-    return _exported(graph, graph.example(job.state["in_channels"], 2, 1, 0))
+        raise FormatRefused(job.card.weights.format, rule, "Take --format safetensors.")
+    try:
+        return _exported(graph, graph.example(job.state["in_channels"], 2, 1, 0))
+    except Exception as error:
+        rule = f"torch cannot make the graph ({' '.join(str(error).split())[:200]})"
+        raise FormatRefused(job.card.weights.format, rule, UPDATE) from error
 
 
 def _exported(graph: Graph, example: tuple[torch.Tensor, ...]) -> Any:
@@ -136,9 +141,7 @@ def _check(content: bytes, job: Job, graph: Graph) -> None:
     worst = max(far_from(mine, theirs) for mine, theirs in pairs)
     if not worst <= TOLERANCE:
         rule = f"the graph would differ from the network by {worst:.1g}"
-        raise FormatRefused(
-            "onnx", rule, "Update torch, onnx and onnxruntime, or take another format."
-        )
+        raise FormatRefused("onnx", rule, UPDATE)
 
 
 def _input(job: Job) -> card.Input:
