@@ -22,6 +22,12 @@ def test_what_one_of_them_lacks_and_what_auto_became():
     assert rows == {"backbone.size": ["auto (tiny)", "auto (base)"], "old": ["yes", MISSING]}
 
 
+def test_what_the_machine_had_free_is_no_difference():
+    given = {"compute": {"memory_gb": "auto"}}
+    used = [{"compute": {"memory_gb": 9.0}}, {"compute": {"memory_gb": 8.5}}]
+    assert differences([given, given], used) == []
+
+
 def test_configurations_that_are_none_of_ours():
     deep = {}
     for _ in range(50):

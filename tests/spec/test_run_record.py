@@ -35,7 +35,7 @@ def test_a_record_says_all_that_the_list_shows(tmp_path: Path) -> None:
     assert (record.state, record.status.task, record.images_of) == (
         "finished",
         "crappify",
-        "nuclei/train (24)",
+        "data/nuclei/train (24)",
     )
     assert record.best == pytest.approx(1.1 * losses(10)[-1])
     assert record.score == "PSNR 30.00 (+1.50)"

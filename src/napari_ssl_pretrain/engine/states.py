@@ -126,12 +126,22 @@ def changes(resumed: dict[str, Any], config: ResolvedConfig) -> list[str]:
     for group in ("data", "pretext", "training"):
         before = resumed["config"].get(group, {})
         for key, value in plain(now[group]).items():
-            if key not in LENGTH and key in before and before[key] != value:
+            if key not in LENGTH and key in before and not same(before[key], value):
                 said.append(
                     f"{group}.{key} is {value}, it was {before[key]}: the resumed run will not "
                     "end as the uninterrupted one would have."
                 )
     return said
+
+
+def same(before: Any, now: Any) -> bool:
+    """Whether a setting is the same; a path may be given from another folder."""
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        return all(same(a, b) for a, b in zip(before, now, strict=True))
+    if isinstance(before, str) and isinstance(now, str) and Path(now).is_absolute():
+        short = Path(before).parts
+        return before == now or (bool(short) and Path(now).parts[-len(short) :] == short)
+    return bool(before == now)
 
 
 def load_start(asked: str, run: RunDir, spec: BackboneSpec) -> dict[str, Any]:

@@ -82,11 +82,16 @@ def read_results(run: RunDir) -> tuple[RunDir, list[Result]]:
 
 def saved_images(run: RunDir) -> list[ev.ImageSaved]:
     """Return the images that become layers, each where it is now, oldest first."""
-    return [
-        event.model_copy(update={"path": str(run.here(event.path))})
-        for event in events_of(run, "image_saved")
-        if event.kind == "image_saved" and event.image_kind in KINDS
-    ]
+    found: list[ev.ImageSaved] = []
+    folder = ""
+    for event in events_of(run, "process_started", "image_saved"):
+        if event.kind == "process_started":
+            folder = event.folder
+        elif event.kind == "image_saved" and event.image_kind in KINDS:
+            source = whole(event.source, folder) if event.source else ""
+            places = {"path": str(run.here(event.path)), "source": source}
+            found.append(event.model_copy(update=places))
+    return found
 
 
 def read_config(run: RunDir) -> PretrainConfig | Problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QLabel, QLineEdit, QTabWidget, QVBoxLayout, QWidget
 
 from napari_ssl_pretrain.gui import docks, remember
+from napari_ssl_pretrain.gui.calm import Calm
 from napari_ssl_pretrain.gui.compare import MOST_RUNS, Comparison
 from napari_ssl_pretrain.gui.crew import Crew
 from napari_ssl_pretrain.gui.deletion import Deletion
@@ -62,6 +64,7 @@ class Runs(QWidget):
         super().__init__()
         self.viewer: Any = getattr(viewer, "__wrapped__", viewer)
         self._crew = Crew()
+        self._calm = Calm(self.viewer, self)
         self._scanner: RunScanner | None = None
         self._reading = self._listed = False
         self.results = LayerQueue(self.viewer, self)
@@ -149,7 +152,9 @@ class Runs(QWidget):
         selection.selectionChanged.connect(self._on_selection)
         self.table.doubleClicked.connect(lambda *_: self._on_open_results())
         self.deletion.deleted.connect(self.refresh)
-        self.destroyed.connect(partial(_part, (self._crew.dismiss, self.comparison.close_links)))
+        self.destroyed.connect(
+            partial(_part, (self._crew.dismiss, self._calm.end, self.comparison.close_links))
+        )
         self._on_selection()
 
     def _on_folder(self) -> None:
@@ -176,17 +181,25 @@ class Runs(QWidget):
         if self._scanner is None:
             self._scanner = RunScanner(root)
         self._reading = True
+        if not self._listed and not gc.get_freeze_count():  # else Pretrain has seen to it
+            self._calm.begin()
         self._crew.start(
             scan,
             self._scanner,
             yielded=self._on_scanned,
             returned=self._on_read,
-            errored=self._unexpected,
+            errored=self._on_unread,
         )
+
+    def _on_unread(self, error: Exception) -> None:
+        self._reading = False
+        self._calm.end()
+        self._unexpected(error)
 
     def _on_read(self, scanner: RunScanner) -> None:
         if scanner is self._scanner:
             self._reading = False
+            self._calm.end()
 
     def _on_scanned(self, found: Scanned) -> None:
         """Fill the table; the selected runs stay selected."""

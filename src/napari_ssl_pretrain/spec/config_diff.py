@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 OWN = frozenset({"name", "run_id", "result_dir"})
 """Keys that tell runs apart and nothing else."""
 
+MOMENTARY = frozenset({"compute.memory_gb"})
+"""Keys whose ``auto`` follows what else the machine did just then."""
+
 MISSING = "–"  # noqa: RUF001 - a dash as a sign
 LONGEST_VALUE = 200
 DEEPEST = 8
@@ -56,7 +59,7 @@ def _text(path: str, config: Mapping[str, Any], used: Mapping[str, Any]) -> str:
     if path not in config:
         return MISSING
     value = config[path]
-    if value == "auto" and used.get(path, "auto") != "auto":
+    if value == "auto" and path not in MOMENTARY and used.get(path, "auto") != "auto":
         return f"auto ({_plain(used[path])})"
     return _plain(value)
 

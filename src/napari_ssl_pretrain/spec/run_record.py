@@ -30,6 +30,7 @@ CURVE_POINTS = 300
 LARGEST_SUMMARY = 1 << 22
 LONGEST_CONFIG = 1 << 18
 LONGEST_TEXT = 500
+LONGEST_END = 32
 YIELD_SECONDS = 0.25
 NO_NUMBER = 1e29
 LARGEST_COUNT = 1 << 53
@@ -117,7 +118,9 @@ class RunRecord:
         if not self.data:
             return ""
         first = PurePath(self.data[0].replace("\\", "/").rstrip("/"))
-        short = "/".join([p for p in first.parts[-2:] if p != "/"]) or self.data[0]
+        parts = [p for p in first.parts if p != "/"]
+        ends = ("/".join(parts[-count:]) for count in (3, 2))
+        short = next((end for end in ends if 0 < len(end) <= LONGEST_END), "/".join(parts[-1:]))
         more = f" +{len(self.data) - 1}" if len(self.data) > 1 else ""
         return shortened(f"{short}{more}" + (f" ({self.images})" if self.images else ""), 120)
 
