@@ -147,7 +147,12 @@ def runs(viewer: Any) -> None:
     widen(viewer, dock)
     dock.folder.set("exp_results")
     until(lambda: dock.table.rowCount() == 2)
+    dock.table.selectRow(1)
+    dock.buttons["open_results"].native.click()
+    until(lambda: "tissue_1 restored" in viewer.layers)
     wait(1)
+    viewer.reset_view()
+    wait(0.5)
     take(viewer, "runs")
 
     viewer.layers.clear()

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from napari_ssl_pretrain.spec.run_dir import RunDir
 
 OPENED_IMAGES = 4
+OFFERED_IMAGES = 300
+LONGEST_NAME, LONGEST_PATHS = 255, 8192
 PATHS = ("train", "validation", "test")
 PRODUCTS = {
     "result": ("restored", "reconstruction"),
@@ -87,11 +89,16 @@ def saved_images(run: RunDir) -> list[ev.ImageSaved]:
     for event in events_of(run, "process_started", "image_saved"):
         if event.kind == "process_started":
             folder = event.folder
-        elif event.kind == "image_saved" and event.image_kind in KINDS:
+        elif event.kind == "image_saved" and event.image_kind in KINDS and can_be_shown(event):
             source = whole(event.source, folder) if event.source else ""
             places = {"path": str(run.here(event.path)), "source": source}
             found.append(event.model_copy(update=places))
     return found
+
+
+def can_be_shown(event: ev.ImageSaved) -> bool:
+    """Whether the name and the paths of an image are no longer than such can be."""
+    return len(event.image) <= LONGEST_NAME and len(event.path + event.source) <= LONGEST_PATHS
 
 
 def read_config(run: RunDir) -> PretrainConfig | Problem:
@@ -204,7 +211,7 @@ def common_images(runs: Sequence[RunDir]) -> dict[str, dict[str, list[ev.ImageSa
     found: dict[str, dict[str, list[ev.ImageSaved]]] = {}
     for image, product in newest[0] if newest else ():
         files = [events[image, product] for events in newest if (image, product) in events]
-        if len(files) == len(runs):
+        if len(files) == len(runs) and (image in found or len(found) < OFFERED_IMAGES):
             found.setdefault(image, {})[product] = files
     return found
 

@@ -78,14 +78,14 @@ def _when_key(record: RunRecord) -> float | None:
 
 
 COLUMNS = (
-    Column("run", lambda r: r.run.run_name, lambda r: (r.run.name.lower(), r.run.run_id), 98),
-    Column("state", state_text, state_text, 108),
+    Column("run", lambda r: r.run.run_name, lambda r: (r.run.name.lower(), r.run.run_id), 92),
+    Column("state", state_text, state_text, 102),
     Column("best loss", best_text, lambda r: r.best, 62, "Best validation loss.", right=True),
     Column(
-        "curve", lambda _: "", lambda r: r.curve[1][-1] if r.curve[1] else None, 62,
+        "curve", lambda _: "", lambda r: r.curve[1][-1] if r.curve[1] else None, 58,
         "Loss of the validation over the steps; of the training where there is none.",
     ),
-    Column("task", lambda r: r.status.task, lambda r: r.status.task, 64),
+    Column("task", lambda r: r.status.task, lambda r: r.status.task, 62),
     Column("data", lambda r: r.images_of, lambda r: r.images_of.lower(), 150, "Training images."),
     Column("test", lambda r: r.score, _score_key, 130, "Scores of the test images."),
     Column("when", lambda r: moment(r.status.started), _when_key, 98),
