@@ -188,7 +188,7 @@ def test_broken_folders_leave_the_table_whole(open_dock: Open, tmp_path: Path) -
         "empty_1": "events.jsonl is empty",
         "<b>bold_1": "summary.json holds no keys and values",
         "folder_1": "events.jsonl cannot be read: it is no plain file",
-        "dead_1": f"Process {DEAD} ended without a last word.",
+        "dead_1": f"Process {DEAD} ended without a last word. Resume goes on from the saved state.",
     }
     states = {t["run"]: t["state"] for t in map(dock.table.texts, range(5))}
     assert states["empty_1"] == states["folder_1"] == "unreadable"

@@ -139,7 +139,8 @@ class RunRecord:
         if self.problem:
             return shortened(self.problem)
         if self.state == "died":
-            return f"Process {self.status.pid} ended without a last word."
+            said = f"Process {self.status.pid} ended without a last word."
+            return f"{said} Resume goes on from the saved state." if self.saved else said
         return shortened(self.status.message) if self.state in ENDED_EARLY else ""
 
 
