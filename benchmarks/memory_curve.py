@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -76,7 +75,7 @@ class Watch:
         while process.poll() is None:
             self.peak = max(self.peak, tree_memory(process.pid))
             if time.monotonic() - began > limit:
-                process.send_signal(signal.SIGINT)
+                process.terminate()
                 process.wait()
             time.sleep(0.1)
         for thread in threads:

@@ -20,7 +20,7 @@ EXACT_BYTES = 1 << 30
 """Images of more bytes are measured on boxes spread over them."""
 
 SAMPLE_BOXES = 256
-SAMPLE_VOXELS = 1 << 20
+SAMPLE_VOXELS = 1 << 18
 """How many boxes, and how many values of each at most, are looked at in such an image."""
 
 _DEPTH = 8

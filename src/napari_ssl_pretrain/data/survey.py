@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from napari_ssl_pretrain.data.boxes import EXACT_BYTES, SAMPLE_BOXES, is_large, is_sampled
 from napari_ssl_pretrain.data.discovery import find_images
 from napari_ssl_pretrain.data.opening import (
     Found,
@@ -24,10 +28,13 @@ if TYPE_CHECKING:
     from napari_ssl_pretrain.data.images import Image, ImageInfo
     from napari_ssl_pretrain.spec.config import DataConfig
 
-__all__ = ["Skipped", "Survey", "open_image", "survey"]
+__all__ = ["Skipped", "Survey", "open_image", "survey", "survey_steps"]
 
 Progress = Callable[[int, int], None]
 _NAMED = 3
+
+THREADS = 8
+_FEW, _WINDOW, _SECONDS = 64, 512, 0.1
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,7 @@ def survey(config: DataConfig, *, progress: Progress | None = None) -> Survey:
     config
         Which images.
     progress
-        Told the number of headers read, and of all.
+        Told the number of headers read, and of all; of many images now and then.
 
     Raises
     ------
@@ -100,10 +107,39 @@ def survey(config: DataConfig, *, progress: Progress | None = None) -> Survey:
         A path does not exist, ``ndim``, ``axes`` or ``channels`` do not fit the images, or none
         of a set can be used.
     """
+    steps, told = survey_steps(config, THREADS), 0.0
+    while True:
+        try:
+            done, total = next(steps)
+        except StopIteration as end:
+            found: Survey = end.value
+            return found
+        now = time.monotonic()
+        if progress is not None and (total <= _FEW or done == total or now - told > _SECONDS):
+            told = now
+            progress(done, total)
+
+
+def survey_steps(config: DataConfig, threads: int = 1) -> Generator[tuple[int, int], None, Survey]:
+    """Do as :func:`survey` does, step by step: yield the number of headers read, and of all.
+
+    Parameters
+    ----------
+    config
+        Which images.
+    threads
+        How many read headers at a time, which pays where files come slowly.
+
+    Raises
+    ------
+    ConfigError
+        As in :func:`survey`.
+    """
     given = {"train": config.train, "validation": config.validation, "test": config.test}
     paths = {s: find_images(f"data.{s}", texts) for s, texts in given.items() if texts}
-    reading = _Reading(config, sum(map(len, paths.values())), progress)
-    found = {s: reading.headers(s, files) for s, files in paths.items()}
+    reading, found = _Reading(config, sum(map(len, paths.values())), threads), {}
+    for which, files in paths.items():
+        found[which] = yield from reading.headers(which, files)
     ndim = _ndim(config.ndim, found["train"])
     channels = _channels(config.channels, found["train"])
     sets = {s: reading.fitting(s, files, ndim, channels) for s, files in found.items()}
@@ -118,6 +154,7 @@ def survey(config: DataConfig, *, progress: Progress | None = None) -> Survey:
             *_notes(image.info for images in sets.values() for image in images),
             *differing,
             *_shared(sets),
+            *_large(image for images in sets.values() for image in images),
         ),
         ndim,
         train[0].in_channels,
@@ -129,34 +166,54 @@ def survey(config: DataConfig, *, progress: Progress | None = None) -> Survey:
 class _Reading:
     """The state of one survey: what was skipped, and how far it is."""
 
-    def __init__(self, config: DataConfig, total: int, progress: Progress | None) -> None:
+    def __init__(self, config: DataConfig, total: int, threads: int) -> None:
         self.config = config
         self.total = total
-        self.progress = progress
+        self.threads = threads
         self.done = 0
         self.skipped: list[Skipped] = []
 
-    def headers(self, which: str, paths: list[Path]) -> list[Found]:
+    def headers(
+        self, which: str, paths: list[Path]
+    ) -> Generator[tuple[int, int], None, list[Found]]:
         """Read the headers of one set; skip files that cannot be read."""
         found: list[Found] = []
         before = len(self.skipped)
         misfit: ConfigError | None = None
-        for path in paths:
-            try:
-                found.append(read_header(path, self.config.axes))
-            except DataError as error:
-                self.skipped.append(Skipped(path, f"{error.rule}. {error.remedy}".strip()))
-            except ConfigError as error:
-                misfit = misfit or error
-                self.skipped.append(Skipped(path, f"{error}"))
+        for path, outcome in self._outcomes(paths):
+            if isinstance(outcome, Found):
+                found.append(outcome)
+            elif isinstance(outcome, DataError):
+                reason = f"{outcome.rule}. {outcome.remedy}".strip()
+                self.skipped.append(Skipped(path, reason))
+            else:
+                misfit = misfit or outcome
+                self.skipped.append(Skipped(path, f"{outcome}"))
             self.done += 1
-            if self.progress is not None:
-                self.progress(self.done, self.total)
+            yield self.done, self.total
         if not found and misfit is not None:
             raise misfit
         if not found:
             raise self._none_left(which, paths, self.skipped[before:])
         return found
+
+    def _outcomes(
+        self, paths: list[Path]
+    ) -> Iterator[tuple[Path, Found | DataError | ConfigError]]:  # fmt: skip
+        """Read headers in order, some files ahead."""
+        if self.threads == 1 or len(paths) < _FEW:
+            yield from ((path, self._try(path)) for path in paths)
+            return
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="headers") as pool:
+            for first in range(0, len(paths), _WINDOW):
+                some = paths[first : first + _WINDOW]
+                yield from zip(some, pool.map(self._try, some), strict=True)
+
+    def _try(self, path: Path) -> Found | DataError | ConfigError:
+        try:
+            return read_header(path, self.config.axes)
+        except (DataError, ConfigError) as error:
+            return error
 
     def fitting(
         self, which: str, files: list[Found], ndim: int, channels: tuple[int, ...] | int
@@ -285,16 +342,31 @@ def _notes(infos: Iterable[ImageInfo]) -> tuple[str, ...]:
 
 def _shared(sets: dict[str, tuple[Image, ...]]) -> tuple[str, ...]:
     """Tell of images that are learnt from and scored on: those scores mean little."""
-    learnt = {image.info.path.resolve() for image in sets["train"]}
+    others = {which: sets[which] for which in ("validation", "test") if which in sets}
+    # realpath() is twice as quick as resolve(), and there may be very many images
+    learnt = {os.path.realpath(i.info.path) for i in sets["train"]} if others else set()
     notes = []
-    for which in ("validation", "test"):
-        names = [
-            image.info.path.name
-            for image in sets.get(which, ())
-            if image.info.path.resolve() in learnt
-        ]
-        if names:
-            notes.append(f"{_listed(names)}: both in data.train and in data.{which}")
+    for which, images in others.items():
+        shared = [i.info.path for i in images if os.path.realpath(i.info.path) in learnt]
+        if shared:
+            names = _listed([path.name for path in shared])
+            notes.append(f"{names}: both in data.train and in data.{which}")
+    return tuple(notes)
+
+
+def _large(images: Iterable[Image]) -> tuple[str, ...]:
+    """Tell what is done differently with images that no memory holds."""
+    large = [image for image in images if is_large(image)]
+    huge = [image.info.path.name for image in large if is_sampled(image)]
+    notes = []
+    if large:
+        names = _listed([image.info.path.name for image in large])
+        notes.append(f"{names}: large, so what is made of it is written by tile, as OME-Zarr")
+    if huge:
+        notes.append(
+            f"{_listed(huge)}: over {EXACT_BYTES >> 30} GB, so its brightness is measured on "
+            f"{SAMPLE_BOXES} boxes spread over it"
+        )
     return tuple(notes)
 
 

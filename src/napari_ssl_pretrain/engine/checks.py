@@ -23,8 +23,9 @@ def refuse_own_results(found: Survey, run: RunDir, given: str) -> None:
     ConfigError
         An image lies in the result folder of this run.
     """
+    results = run.results.resolve()
     for image in (*found.train, *found.validation, *found.test):
-        if image.info.path.resolve().is_relative_to(run.results.resolve()):
+        if image.info.path.resolve().is_relative_to(results):
             raise ConfigError(
                 "result_dir",
                 f"{image.info.path} lies in the result folder of this very run",

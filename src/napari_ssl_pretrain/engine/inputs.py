@@ -142,7 +142,8 @@ def output_folder(output: Path, images: Sequence[Image]) -> Path:
         It is, or it cannot be made.
     """
     output = output.expanduser().absolute()
-    if any(image.info.path.resolve().parent == output.resolve() for image in images):
+    place = output.resolve()
+    if any(image.info.path.resolve().parent == place for image in images):
         raise ConfigError(
             "--output", "is the folder of the images", value=output, remedy="Choose another folder."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,12 +25,14 @@ from napari_ssl_pretrain.spec import events as ev
 from napari_ssl_pretrain.spec.resolve import ResolvedConfig, make_task, resolve, unused_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from napari_ssl_pretrain.data.images import Image
     from napari_ssl_pretrain.engine.report import Reporter
     from napari_ssl_pretrain.spec.config import PretrainConfig
     from napari_ssl_pretrain.spec.run_dir import RunDir, Split
+
+TELL_SECONDS = 1.0
 
 PROBE = 512
 PROBE_DEPTH = 16
@@ -134,7 +137,7 @@ def custom_statistics(plan: Plan) -> Custom | None:
 
 
 def readable(
-    images: Sequence[Image],
+    images: Iterable[Image],
     skip: Callable[[Image, DataError], None],
     measure_one: Callable[[Image], ImageIntensity],
 ) -> tuple[list[Image], list[ImageIntensity]]:
@@ -148,6 +151,28 @@ def readable(
         else:
             kept.append(image)
     return kept, intensities
+
+
+def _teller(message: str, report: Reporter) -> Callable[[int, int], None]:
+    """Return what is told of each image that is ready, and tells of some."""
+    told = [0.0]
+
+    def tell(done: int, total: int) -> None:
+        if done == total or time.monotonic() - told[0] > TELL_SECONDS:
+            told[0] = time.monotonic()
+            report(ev.Progress(stage="prepare", done=done, total=total, message=message))
+
+    return tell
+
+
+def _counted(images: Sequence[Image], message: str, report: Reporter) -> Iterator[Image]:
+    """Pass images on and tell now and then how many were; few are not worth a word."""
+    told = time.monotonic()
+    for done, image in enumerate(images):
+        if time.monotonic() - told > TELL_SECONDS:
+            told = time.monotonic()
+            report(ev.Progress(stage="prepare", done=done, total=len(images), message=message))
+        yield image
 
 
 def prepare_images(
@@ -182,7 +207,8 @@ def prepare_images(
             ev.Warned(message=f"{image.info.path} is skipped: {error.rule}. {error.remedy}".strip())
         )
 
-    clean, intensities = readable(images, skip, lambda image: measure(image, normalization, custom))
+    told = _counted(images, f"Measuring {split} images", report)
+    clean, intensities = readable(told, skip, lambda image: measure(image, normalization, custom))
     task = plan.task
     if not isinstance(task, Crappify):
         return ImageSet(clean, None, intensities)
@@ -198,11 +224,12 @@ def prepare_images(
         ranks.tell(f"copies/{split}")
     copies = dict(zip(stored, map(_open_copy, paths, stored), strict=True))
     worsened = [copies.get(image) for image in clean]
+    told = _counted(clean, f"Measuring worsened {split} images", report)
     seen = [
         measure(copy, normalization, custom)
         if copy is not None
         else measure_worsened(image, task, seed, normalization, custom)
-        for image, copy in zip(clean, worsened, strict=True)
+        for image, copy in zip(told, worsened, strict=True)
     ]
     both = [replace(s, low=c.low, high=c.high) for s, c in zip(seen, intensities, strict=True)]
     return ImageSet(clean, worsened, both)
@@ -211,12 +238,8 @@ def prepare_images(
 def _make_copies(
     images: Sequence[Image], task: Crappify, folder: Path, seed: int, report: Reporter
 ) -> list[Path]:
-    message = f"Worsening {folder.name} images"
-
-    def tell(done: int, total: int) -> None:
-        report(ev.Progress(stage="prepare", done=done, total=total, message=message))
-
-    return prepare_ssl_source(images, task, folder, seed, tell)
+    told = _teller(f"Worsening {folder.name} images", report)
+    return prepare_ssl_source(images, task, folder, seed, told)
 
 
 def _refuse_sources(folder: Path, images: Sequence[Image]) -> None:
@@ -227,8 +250,9 @@ def _refuse_sources(folder: Path, images: Sequence[Image]) -> None:
     ConfigError
         The folder holds images of the user.
     """
+    here = folder.resolve()
     for image in images:
-        if image.info.path.resolve().parent == folder.resolve():
+        if image.info.path.resolve().parent == here:
             raise ConfigError(
                 "pretext.ssl_source_dir",
                 "is a folder of your images",

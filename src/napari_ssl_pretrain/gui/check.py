@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_ssl_pretrain.data.survey import survey
+from napari_ssl_pretrain.data.survey import survey_steps
 from napari_ssl_pretrain.errors import DataError, UserError
 from napari_ssl_pretrain.gui.machine import guess_hardware
 from napari_ssl_pretrain.gui.plain import plain
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 SETS = {"train": "train on", "validation": "validate on", "test": "test on"}
 HEADER = ("image", "set", "axes", "shape", "type", "ch.", "range", "pixel size")
 MAX_ROWS = 500
+COUNT_SECONDS = 0.2
+"""Time between two counts of headers."""
+
 MAX_RANGES = 100
 """Images of which a sample is read for the range; the headers of all are read."""
 
@@ -85,7 +89,7 @@ def check(
     try:
         yield from save_layers(sources)
         yield None
-        found = survey(config.data)
+        found = yield from _survey(config)
         resolved = resolve(config, found.summary(), guess_hardware(config.compute.device))
         plan = plan_text(found, resolved, speeds)
         rows: list[Row] = []
@@ -100,6 +104,20 @@ def check(
     except UserError as error:
         yield Problem(error)
         return None
+
+
+def _survey(config: PretrainConfig) -> Generator[Counted, None, Survey]:
+    """Read the headers; by one thread, for more would keep the viewer waiting."""
+    steps, told = survey_steps(config.data), time.monotonic()
+    while True:
+        try:
+            done, total = next(steps)
+        except StopIteration as end:
+            found: Survey = end.value
+            return found
+        if time.monotonic() - told > COUNT_SECONDS:
+            told = time.monotonic()
+            yield Counted(done, total)
 
 
 def summary(found: Survey) -> str:
