@@ -16,11 +16,9 @@ onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 CASES = [
-    ("residual_unet", "crappify", 2),
     ("residual_unet", "masking", 3),
-    ("unet", "masking", 2),
+    ("unet", "crappify", 2),
     ("mae_vit", "masking", 2),
-    ("mae_vit", "masking", 3),
     ("attention_unet", "crappify", 2),
     ("segresnet", "masking", 2),
 ]
@@ -68,41 +66,37 @@ def test_onnxruntime_returns_what_the_network_does(tmp_path, case):
             assert np.abs(seen - wanted).max() > 1e-3
 
 
-def test_the_file_and_the_card_say_what_goes_in_and_out(tmp_path):
-    make(tmp_path / "a.pth", "mae_vit", "masking", 2)
-    done = export(tmp_path / "a.pth", "onnx", tmp_path / "model")
+@pytest.fixture(scope="module")
+def of_tokens(tmp_path_factory):
+    """An autoencoder that learnt standardised tokens, and its export."""
+    path = tmp_path_factory.mktemp("tokens") / "a.pth"
+    make(path, "mae_vit", "masking", 2, pretext={"normalize_target": True})
+    return load_backbone(path).eval(), export(path, "onnx", path.with_name("model"))
+
+
+def test_the_file_and_the_card_say_what_goes_in_and_out(of_tokens):
+    _, done = of_tokens
     card = json.loads(done.card_file.read_text())
     proto = onnx.load(done.weights)
     onnx.checker.check_model(proto)
     assert json.loads({p.key: p.value for p in proto.metadata_props}["card"]) == card
     assert list(card["graph"]["inputs"]) == ["image", "hidden"]
     assert "1 where a pixel is hidden" in card["graph"]["inputs"]["hidden"]
-    assert list(card["graph"]["outputs"]) == ["output", "restored"]
+    assert list(card["graph"]["outputs"]) == ["output"]
     assert card["graph"]["sides"] == "16 24"
     assert len(card["input"]["channels"]) == 2
     assert card["weights"]["load"] == 'session = onnxruntime.InferenceSession("model.onnx")'
     assert "somebody" not in done.weights.read_bytes().decode("latin-1")
 
 
-def test_a_token_is_hidden_by_any_of_its_pixels_and_never_all_are(tmp_path):
-    make(tmp_path / "a.pth", "mae_vit", "masking", 2, pretext={"normalize_target": True})
-    done = export(tmp_path / "a.pth", "onnx", tmp_path / "model")
+def test_a_token_is_hidden_by_any_of_its_pixels_and_never_all_are(of_tokens):
+    ours, done = of_tokens
     session, _ = open_it(done.weights)
-    assert [one.name for one in session.get_outputs()] == ["output"]
-    ours = load_backbone(tmp_path / "a.pth").eval()
     image = torch.randn(1, 2, 16, 24, generator=torch.Generator().manual_seed(0))
-    flags = np.zeros((1, 1, 16, 24), np.float32)
-    flags[0, 0, 5, 9] = 1
-    for shown, hidden in (
-        (
-            flags,
-            torch.zeros(1, 4, 6).index_put(
-                (torch.tensor([0]), *map(torch.tensor, ([1], [2]))), torch.ones(1)
-            )
-            > 0,
-        ),
-        (np.ones_like(flags), torch.ones(1, 4, 6, dtype=torch.bool)),
-    ):
+    pixel, token = np.zeros((1, 1, 16, 24), np.float32), torch.zeros(1, 4, 6, dtype=torch.bool)
+    pixel[0, 0, 5, 9] = 1
+    token[0, 1, 2] = True
+    for shown, hidden in ((pixel, token), (np.ones_like(pixel), torch.ones_like(token))):
         with torch.no_grad():
             wanted = ours(image, hidden).numpy()
         (got,) = session.run(None, {"image": image.numpy(), "hidden": shown})
