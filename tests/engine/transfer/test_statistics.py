@@ -186,6 +186,20 @@ def test_a_gain_that_shuffled_weights_have_too_is_no_help(over_control, word, sa
     assert stat.UNCHECKED not in answer.caution
 
 
+def test_three_seeds_that_agree_by_luck_do_not_pass_the_control():
+    """Student's t over three seeds, beside scipy's own interval of their mean."""
+    means = np.array([0.005, 0.002, 0.010])
+    scores = scores_of(np.repeat(means[:, None], 6, axis=1))
+    scores = [
+        s if s.arm == "pretrained" else dataclasses.replace(s, arm="shuffled") for s in scores
+    ]
+    assert stat.paired_gain(scores, base="shuffled").low > 0
+    over = stat.gain_over_control(scores)
+    known = scipy_stats.ttest_1samp(means, 0).confidence_interval(0.95)
+    assert (over.low, over.high) == pytest.approx(tuple(known))
+    assert over.low < 0 < over.high
+
+
 def test_a_gain_without_its_control_is_cautioned():
     assert stat.UNCHECKED in stat.verdict(scores_of(np.full((3, 4), 0.05))).caution
     assert stat.UNCHECKED not in stat.verdict(scores_of(np.zeros((3, 4)))).caution
