@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EDQUOT)
+OPEN = "Make the folder writable again and resume."
+
+
 def refuse_unwritable(results: Path, field: str, given: object) -> None:
     """Find out that results cannot be written before anything else is done.
 
@@ -72,4 +76,7 @@ def explain(error: Exception, *, memory: str, where: object, disk: str) -> str:
         return memory
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"The disk is full ({error.filename or where}). {disk}"
+    if isinstance(error, OSError) and error.errno in _CLOSED:
+        reason = (error.strerror or text).lower()
+        return f"{error.filename or where} cannot be written any more ({reason}). {OPEN}"
     return f"{type(error).__name__}: {text}"

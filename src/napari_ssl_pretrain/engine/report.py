@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from napari_ssl_pretrain.spec import events as ev
@@ -88,5 +89,6 @@ class Reporter:
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # a full disk was said already
+                self._file.close()
             self._file = None

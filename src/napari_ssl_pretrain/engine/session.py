@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_ssl_pretrain.data.writers import write_bytes, write_text
-from napari_ssl_pretrain.engine import checks, states
+from napari_ssl_pretrain.engine import checks, claim, states
 from napari_ssl_pretrain.engine import feed as fd
 from napari_ssl_pretrain.engine.backbones import BackboneSpec, backbone_spec
 from napari_ssl_pretrain.engine.charts import draw_charts
@@ -120,24 +120,27 @@ class Session:
             self.ranks.wait_for("claimed")
             yield
             return
-        if overwrite:
-            self._clear()
-        for folder in self.run.folders(self.plan.config.pretext.task):
-            folder.mkdir(parents=True, exist_ok=True)
-        self.run.stop_file.unlink(missing_ok=True)
-        self.report.open(self.run.events, append=self.resume)
-        try:
-            write_text(self.run.config, self.config.to_yaml())
-            write_text(self.run.resolved_config, self.plan.config.to_yaml())
-            self.ranks.tell("claimed")
-            yield
-        finally:
-            self.report.close()
+        with claim.held(self.run):
+            if overwrite:
+                self._clear()
+            for folder in self.run.folders(self.plan.config.pretext.task):
+                folder.mkdir(parents=True, exist_ok=True)
+            claim.clear_torn(self.run)
+            self.run.stop_file.unlink(missing_ok=True)
+            self.report.open(self.run.events, append=self.resume)
+            try:
+                write_text(self.run.config, self.config.to_yaml())
+                write_text(self.run.resolved_config, self.plan.config.to_yaml())
+                self.ranks.tell("claimed")
+                yield
+            finally:
+                self.report.close()
 
     def _clear(self) -> None:
-        kept = self.run.console_log  # whoever started this process is writing to it
-        for path in [p for p in self.run.results.glob("*") if p != kept]:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        # whoever started this process writes to the one, this process holds the other
+        kept = {self.run.console_log, self.run.lock}
+        for path in [p for p in self.run.results.glob("*") if p not in kept]:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         for path in (
             self.run.checkpoint("best"),
             self.run.checkpoint("last"),

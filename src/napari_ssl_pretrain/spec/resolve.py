@@ -251,6 +251,7 @@ def _training(
             value=batch,
             remedy=f"Use {hardware.processes} or more, or fewer processes.",
         )
+    _check_memory(batch, summary.in_channels * math.prod(patch), hardware)
     total = TOTAL_STEPS["cpu" if hardware.device == "cpu" else "accelerator"]
     steps = asked.steps_per_epoch
     if steps == "auto":
@@ -268,6 +269,27 @@ def _training(
     }
     chosen = {name: value for name, value in defaults.items() if getattr(asked, name) == "auto"}
     return chosen | {"batch_size": batch, "steps_per_epoch": steps, "epochs": epochs}
+
+
+def _check_memory(batch: int, numbers: int, hardware: Hardware) -> None:
+    """Refuse a batch of which the images alone do not fit.
+
+    Raises
+    ------
+    ConfigError
+        They do not.
+    """
+    there = hardware.device_memory_gb or hardware.memory_gb
+    # as read, as shown, as wanted and as made: four arrays of float32 at least
+    most = int(there * 2**30 / (16 * numbers))
+    if batch / hardware.processes > max(2, most):
+        raise ConfigError(
+            "training.batch_size",
+            f"needs {16 * numbers * batch / 2**30:.0f} GB for the patches alone, "
+            f"of {there:.0f} GB that are free",
+            value=batch,
+            remedy=f"Use {max(2, most // 8) * hardware.processes} or less, or a smaller patch.",
+        )
 
 
 def _batch_size(patch: tuple[int, ...], row: backbones.BackboneRow, hardware: Hardware) -> int:

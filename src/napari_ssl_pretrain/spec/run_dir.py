@@ -161,6 +161,11 @@ class RunDir:
         return self.results / "stop"
 
     @property
+    def lock(self) -> Path:
+        """Held by the process that writes the run."""
+        return self.results / ".lock"
+
+    @property
     def console_log(self) -> Path:
         """What the process printed, when the dock started it."""
         return self.results / "run.log"

@@ -139,6 +139,8 @@ def process_lives(status: RunStatus) -> bool:
     try:
         process = psutil.Process(status.pid)
         born_later = status.started is not None and process.create_time() > status.started + 5
+        # a clock that was set forward makes every process look younger than what it said
+        born_later = born_later and not any("napari" in word for word in process.cmdline())
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE and not born_later
     except (psutil.Error, ValueError, OverflowError):  # the latter: a number that is none of ours
         return False
