@@ -16,6 +16,7 @@ import psutil
 import torch
 
 from napari_ssl_pretrain.data.writers import write_array
+from napari_ssl_pretrain.engine import session
 from napari_ssl_pretrain.engine.run import pretrain
 from napari_ssl_pretrain.spec.config import PretrainConfig
 
@@ -32,6 +33,7 @@ def main() -> None:
 def soak(folder: Path, steps: int) -> dict[str, Any]:
     """Return memory (MB) over the run, its growth over the last four fifths, and log sizes."""
     torch.set_num_threads(1)
+    session.VALIDATION_PIXELS = 4 * 8**2
     rng = np.random.default_rng(0)
     for number in range(2):
         image = rng.integers(0, 255, (48, 40)).astype("uint8")
@@ -64,21 +66,16 @@ def soak(folder: Path, steps: int) -> dict[str, Any]:
     summary = pretrain(config, should_stop=look).summary
     run = folder / "results" / "soak" / "results" / "soak_1"
     later = memory[len(memory) // 5 :]
+    slope = float(np.polyfit(np.arange(len(later)), later, 1)[0])
     return {
         "steps": summary["steps"],
         "seconds": round(summary["seconds"]["train"]),
         "memory_mb": memory,
         "growth_mb": round(np.mean(later[-5:]) - np.mean(later[:5]), 1),
-        "growth_bytes_a_step": round(
-            float(np.polyfit(np.arange(len(later)), later, 1)[0]) * MB / every
-        ),
+        "growth_bytes_a_step": round(slope * MB / every, 1),
         "log_bytes_a_step": {
-            name: round(sum(p.stat().st_size for p in run.rglob(glob)) / steps, 1)
-            for name, glob in (
-                ("events", "events.jsonl"),
-                ("tensorboard", "*tfevents*"),
-                ("train_log", "*.csv"),
-            )
+            name: round(sum(p.stat().st_size for p in run.rglob(name)) / steps, 1)
+            for name in ("events.jsonl", "*tfevents*", "*.csv")
         },
     }
 
