@@ -186,6 +186,18 @@ def test_a_gain_that_shuffled_weights_have_too_is_no_help(over_control, word, sa
     assert stat.UNCHECKED not in answer.caution
 
 
+def test_a_control_that_is_no_better_than_scratch_asks_for_nothing():
+    scores = scores_of(np.full((3, 4), 0.05))
+    scores += [
+        dataclasses.replace(s, arm="shuffled", iou=s.iou - 0.1 - 0.3 * s.seed)
+        for s in scores
+        if s.arm == "scratch"
+    ]
+    answer = stat.verdict(scores)
+    assert answer.over_control.low < 0 < answer.over_control.mean
+    assert answer.word == "helps"
+
+
 def test_three_seeds_that_agree_by_luck_do_not_pass_the_control():
     """Student's t over three seeds, beside scipy's own interval of their mean."""
     means = np.array([0.005, 0.002, 0.010])

@@ -264,9 +264,9 @@ def _needed(
 def verdict(scores: Sequence[Score]) -> Verdict:
     """Return what the paired gain in IoU over all numbers of labels allows to say.
 
-    A gain counts as help only if it is also one over the control, where that was compared: the
-    same weights shuffled within each tensor, which have the sizes of trained weights and know
-    nothing.
+    Where the control does better than scratch, a gain counts as help only if it is one over the
+    control as well: the same weights shuffled within each tensor, which have the sizes of
+    trained weights and know nothing.
     """
     gain = paired_gain(scores)
     counts = counts_of(scores)
@@ -295,7 +295,9 @@ def _checked_by_control(
         caution = f"{caution} {UNCHECKED}".strip()
         return Verdict("helps", f"Pretraining helps: {much}.", gain, caution, control)
     more = f"{points(control.mean)} ({_between(control)}) over the same weights shuffled"
-    if control.low > 0:
+    # shuffled weights that do no better than scratch show that sizes alone gain nothing here
+    idle = paired_gain(scores, arm=CONTROL).mean <= 0
+    if idle or control.low > 0:
         return Verdict("helps", f"Pretraining helps: {much}, and {more}.", gain, caution, control)
     sentence = f"No help seen: {much}, but {more}, which know nothing."
     return Verdict("no difference", sentence, gain, caution, control)
