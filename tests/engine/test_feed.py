@@ -14,7 +14,7 @@ from napari_ssl_pretrain.data.opening import open_image
 from napari_ssl_pretrain.data.patches import PatchSource
 from napari_ssl_pretrain.data.regions import all_regions
 from napari_ssl_pretrain.data.writers import write_array
-from napari_ssl_pretrain.engine.augment import flip_and_turn
+from napari_ssl_pretrain.engine.augment import flip_and_turn, turn_coins, turned
 from napari_ssl_pretrain.engine.feed import (
     Feed,
     PatchSet,
@@ -51,8 +51,8 @@ def patches(tmp_path_factory):
 
 def batches(patches, task, *, workers=0, indices=range(4), steps=range(3), purpose=Purpose.PRETEXT):
     feed = Feed(TASKS[task], 7, CPU)
-    hosts = training_batches(patches, 7, steps, indices, workers)
-    return [feed.to_device(host, purpose, augment=True) for host in hosts]
+    hosts = training_batches(patches, 7, steps, indices, workers, augment=True)
+    return [feed.to_device(host, purpose) for host in hosts]
 
 
 def assert_equal(one, two):
@@ -121,12 +121,12 @@ def test_validation_counts_each_patch_once(patches):
 
 
 def test_stored_copies_are_the_same_places_and_turned_alike(patches):
-    hosts = list(training_batches(patches, 7, range(4), range(6), 0))
+    hosts = list(training_batches(patches, 7, range(4), range(6), 0, augment=True))
     assert {i for host in hosts for i in host.images} == {0, 1}
     for host in hosts:
         top = np.array([255, 65535], np.float32)[list(host.images)].reshape(-1, 1, 1, 1)
         np.testing.assert_array_equal(host.worsened, top - host.clean)
-        batch = Feed(TASKS["crappify"], 7, CPU).to_device(host, Purpose.PRETEXT, augment=True)
+        batch = Feed(TASKS["crappify"], 7, CPU).to_device(host, Purpose.PRETEXT)
         scale = torch.from_numpy(host.intensity.scale)[..., None, None]
         offset = torch.from_numpy(host.intensity.offset)[..., None, None]
         seen, wanted = (x * scale + offset for x in (batch.input, batch.target))
@@ -137,9 +137,9 @@ def test_stored_copies_are_the_same_places_and_turned_alike(patches):
 def test_fresh_copies_differ_from_step_to_step_and_fit_their_purpose(patches):
     fresh = replace(patches, worsened=None)
     noise = TASKS["crappify"].replace(axis_factors=(1.0, 1.0))
-    host = next(training_batches(fresh, 7, range(1), range(2), 0))
+    host = next(training_batches(fresh, 7, range(1), range(2), 0, augment=False))
     made = [
-        Feed(noise, seed, CPU).to_device(replace(host, step=step), purpose, augment=False).input
+        Feed(noise, seed, CPU).to_device(replace(host, step=step), purpose).input
         for seed, step, purpose in product((7, 8), (0, 1), (Purpose.PRETEXT, Purpose.VALIDATION))
     ]
     assert len({tuple(m.flatten()[:8].tolist()) for m in made}) == len(made)
@@ -152,7 +152,7 @@ def test_fresh_copies_differ_from_step_to_step_and_fit_their_purpose(patches):
 def test_augmentation_only_flips_and_swaps(sides):
     images = torch.arange(2 * math.prod(sides), dtype=torch.float32).reshape(1, 2, *sides)
     images = images.expand(64, *images.shape[1:])
-    turned = flip_and_turn(images, TorchRandom([(0, k) for k in range(64)], CPU))
+    on_device = flip_and_turn(images, TorchRandom([(0, k) for k in range(64)], CPU))
     ndim = len(sides)
     flips = [axes for k in range(ndim + 1) for axes in _subsets(range(1, ndim + 1), k)]
     square = sides[-1] == sides[-2]
@@ -162,7 +162,10 @@ def test_augmentation_only_flips_and_swaps(sides):
         for v in (images[0].flip(axes), images[0].flip(axes).transpose(-1, -2))
         if v.shape == images[0].shape
     }
-    found = {_key(v) for v in turned}
+    found = {_key(v) for v in on_device}
+    coins = turn_coins((0, 1), range(200), ndim)
+    rows = [turned(images[0].numpy(), row) for row in coins]
+    assert {_key(torch.from_numpy(row.copy())) for row in rows} == allowed
     assert found <= allowed
     assert len(allowed) == 2**ndim * (2 if square else 1)
     assert len(found) > len(allowed) / 2

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from napari_ssl_pretrain.data.intensity import ImageIntensity, finite
-from napari_ssl_pretrain.engine.augment import flip_and_turn
+from napari_ssl_pretrain.engine.augment import turn_coins, turned
 from napari_ssl_pretrain.engine.random import TorchRandom
 from napari_ssl_pretrain.pretext import Crappify, Intensity, Masking, PretextBatch
 
@@ -108,6 +108,20 @@ def host_batch(
     )
 
 
+def turned_alike(
+    drawn: Sequence[tuple[Patch, Patch | None]], key: Sequence[int], indices: Sequence[int]
+) -> list[tuple[Patch, Patch | None]]:
+    """Mirror and turn patches at random, each pair alike."""
+    coins = turn_coins(key, indices, drawn[0][0].array.ndim - 1)
+    return [
+        (
+            replace(clean, array=turned(clean.array, row)),
+            worse and replace(worse, array=turned(worse.array, row)),
+        )
+        for (clean, worse), row in zip(drawn, coins, strict=True)
+    ]
+
+
 def stack(arrays: Sequence[np.ndarray], intensities: Sequence[ImageIntensity]) -> np.ndarray:
     """Stack to one array: uint8 stays uint8, all else becomes finite float32."""
     if all(a.dtype == np.uint8 for a in arrays):
@@ -138,19 +152,12 @@ class Feed:
         """Where batches are made."""
         return self._device
 
-    def to_device(self, host: HostBatch, purpose: Purpose, *, augment: bool) -> PretextBatch:
-        """Bring a batch to the device, turn it, and let the pretext task work on it."""
+    def to_device(self, host: HostBatch, purpose: Purpose) -> PretextBatch:
+        """Bring a batch to the device and let the pretext task work on it."""
         clean = self._tensor(host.clean)
-        worsened = None if host.worsened is None else self._tensor(host.worsened)
-        if augment:
-            random = self._random(host, Purpose.AUGMENT)
-            both = clean if worsened is None else torch.cat([clean, worsened], dim=1)
-            both = flip_and_turn(both, random)
-            clean = both[:, : clean.shape[1]]
-            worsened = None if worsened is None else both[:, clean.shape[1] :]
         intensity = Intensity(*(torch.from_numpy(v).to(self._device) for v in host.intensity))
-        if worsened is not None and isinstance(self._task, Crappify):
-            return self._task.pair(worsened, clean, intensity)
+        if host.worsened is not None and isinstance(self._task, Crappify):
+            return self._task.pair(self._tensor(host.worsened), clean, intensity)
         return self._task.make_batch(clean, intensity, self._random(host, purpose))
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
@@ -163,9 +170,31 @@ class Feed:
 
 
 def training_batches(
-    patches: PatchSet, seed: int, steps: range, indices: Sequence[int], workers: int
+    patches: PatchSet,
+    seed: int,
+    steps: range,
+    indices: Sequence[int],
+    workers: int,
+    *,
+    augment: bool,
 ) -> Iterator[HostBatch]:
-    """Yield the batch of each step, read ahead by threads; ``indices`` are this process's."""
+    """Yield the batch of each step, read ahead by threads.
+
+    Parameters
+    ----------
+    patches
+        Where they come from.
+    seed
+        Seed of the run.
+    steps
+        The steps.
+    indices
+        Which samples of each step are this process's.
+    workers
+        Number of threads; 0 reads when asked.
+    augment
+        Whether to mirror and turn the patches at random.
+    """
 
     def read(step: int) -> HostBatch:
         drawn = [
@@ -175,6 +204,8 @@ def training_batches(
             )
             for index in indices
         ]
+        if augment:
+            drawn = turned_alike(drawn, (seed, int(Purpose.AUGMENT), step), indices)
         return host_batch(patches, drawn, indices, step)
 
     if workers == 0:

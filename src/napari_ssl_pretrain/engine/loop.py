@@ -6,6 +6,9 @@ import math
 import time
 from typing import TYPE_CHECKING
 
+import torch
+from accelerate.optimizer import AcceleratedOptimizer
+
 from napari_ssl_pretrain.engine import feed as fd
 from napari_ssl_pretrain.engine.losses import pixel_loss
 from napari_ssl_pretrain.engine.optim import learning_rate_at, set_learning_rate
@@ -17,7 +20,6 @@ from napari_ssl_pretrain.spec import events as ev
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import torch
     from accelerate import Accelerator
 
     from napari_ssl_pretrain.engine.report import Reporter
@@ -77,6 +79,7 @@ class Trainer:
             optimizer,
         )
         self.feed, self.patches, self.validator, self.state = feed, patches, validator, state
+        self._trained = [p for p in model.parameters() if p.requires_grad]
         self._skipped_in_a_row = 0
         self._began = self._waits_since = time.monotonic()
         self._elapsed_before = state.elapsed
@@ -134,6 +137,7 @@ class Trainer:
             range(state.step, plan),
             self.ranks.share(training.batch_size),
             self.config.compute.workers,
+            augment=training.augment,
         ):
             stop = self._one_step(host, report, should_stop)
             if state.step % training.steps_per_epoch == 0 or state.step == state.steps:
@@ -163,13 +167,14 @@ class Trainer:
             training.warmup_steps,
         )
         set_learning_rate(self.optimizer, rate)
-        batch = self.feed.to_device(host, fd.Purpose.PRETEXT, augment=training.augment)
-        self.model.train()
+        batch = self.feed.to_device(host, fd.Purpose.PRETEXT)
+        if not self.model.training:  # it is a walk through all its modules
+            self.model.train()
         prediction = batch.restored(self.model).float()
         loss = pixel_loss(training.loss, prediction, batch.target, batch.scored)
         # the mean over the processes of the gradients is then that of the whole batch
         share = len(host.indices) * self.ranks.size / training.batch_size
-        self.accelerator.backward(loss * share if self.ranks.size > 1 else loss)
+        self._backward(loss * share if self.ranks.size > 1 else loss)
         value, stop = self._told(float(loss.detach()), share, should_stop)
         self._update(value)
         state.step += 1
@@ -204,12 +209,11 @@ class Trainer:
         RunFailed
             That was so too often in a row.
         """
-        limit = self.config.training.gradient_clip or math.inf
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), limit)
+        norm = self._clip()
         scaled = self.accelerator.scaler is not None
-        finite = math.isfinite(value) and (scaled or norm is None or math.isfinite(float(norm)))
+        finite = math.isfinite(value) and (scaled or math.isfinite(norm))
         if finite:
-            self.optimizer.step()
+            self._step()
             self._skipped_in_a_row = 0
         else:
             self.state.skipped_steps += 1
@@ -222,6 +226,27 @@ class Trainer:
                 value=self.config.training.learning_rate,
                 remedy="Lower training.learning_rate, or set compute.precision to fp32.",
             )
+
+    def _backward(self, loss: torch.Tensor) -> None:
+        # accelerate's own looks for an optional package on the disk at every call
+        scaler = self.accelerator.scaler
+        (loss if scaler is None else scaler.scale(loss)).backward()
+
+    def _step(self) -> None:
+        if self.accelerator.scaler is None and isinstance(self.optimizer, AcceleratedOptimizer):
+            self.optimizer.optimizer.step()  # for the same reason
+        else:
+            self.optimizer.step()
+
+    def _clip(self) -> float:
+        """Return the length of the gradient, which is scaled only where it is too long."""
+        self.accelerator.unscale_gradients()
+        limit = self.config.training.gradient_clip or math.inf
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self._trained if p.grad is not None])
+        length = float(norm)
+        if length > limit:  # NaN is not, and such a step is never taken
+            torch.nn.utils.clip_grads_with_norm_(self._trained, limit, norm)
+        return length
 
     def _tell_step(self, value: float, rate: float, took: float, report: Reporter) -> None:
         state, training = self.state, self.config.training

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -24,6 +26,14 @@ if TYPE_CHECKING:
 
     from napari_ssl_pretrain.engine.backbones.base import LoadReport
     from napari_ssl_pretrain.spec.resolve import ResolvedConfig
+
+
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
+"""What ``mallopt`` of the GNU C library calls its two limits."""
+
+LARGEST_KEPT = 32 * 2**20
+MOST_KEPT = 512 * 2**20
+"""Bytes of a block that is kept for the next step when it is freed, and of all of these."""
 
 
 class Machine:
@@ -51,6 +61,8 @@ class Machine:
         self.config, self.spec = config, spec
         self.accelerator = make_accelerator(config)
         self.device = self.accelerator.device
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.model = fresh_network(spec, config.training.seed)
         self.load_report: LoadReport | None = None
         if start is not None:
@@ -95,6 +107,20 @@ def make_accelerator(config: ResolvedConfig) -> Accelerator:
         torch.cuda.set_device(device)
     precision = {"fp32": "no"}.get(config.compute.precision, config.compute.precision)
     return Accelerator(mixed_precision=precision, cpu=device == "cpu")
+
+
+def keep_freed_memory() -> None:
+    """Let the allocator of Linux keep what a step frees for the next one.
+
+    By default it returns large blocks at once, so that every step waits for the system to clear
+    their pages anew: a tenth of the time of a step on the CPU.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    with suppress(OSError, AttributeError):  # not every C library has this
+        libc = ctypes.CDLL(None)
+        libc.mallopt(MMAP_THRESHOLD, LARGEST_KEPT)
+        libc.mallopt(TRIM_THRESHOLD, MOST_KEPT)
 
 
 def fresh_network(spec: BackboneSpec, seed: int) -> Backbone:

@@ -190,8 +190,9 @@ class Tester:
         if isinstance(task, Masking):
             task = task.replace(normalize_target=False)
         feed = Feed(task, training.seed, self._machine.device)
-        host = next(iter(training_batches(patches, training.seed, range(1), range(SAMPLES), 0)))
-        batch = feed.to_device(host, Purpose.PRETEXT, augment=training.augment)
+        asked = patches, training.seed, range(1), range(SAMPLES), 0
+        host = next(training_batches(*asked, augment=training.augment))
+        batch = feed.to_device(host, Purpose.PRETEXT)
         known = Intensity(*(torch.from_numpy(v).to(batch.input) for v in host.intensity))
         seen, wanted = (known.denormalize(x).cpu().numpy() for x in (batch.input, batch.target))
         events = im.save_samples(

@@ -11,7 +11,7 @@ import torch
 from napari_ssl_pretrain.engine import feed as fd
 from napari_ssl_pretrain.engine.losses import pixel_loss
 from napari_ssl_pretrain.engine.ranks import ALONE, Ranks
-from napari_ssl_pretrain.pretext.masking import fill_mean
+from napari_ssl_pretrain.pretext.smooth import fill_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +56,7 @@ class Validator:
         own = self._ranks.share(len(self._batches)) if shared else range(len(self._batches))
         for number in own:
             host = self._batches[number]
-            batch = self._feed.to_device(host, fd.Purpose.VALIDATION, augment=False)
+            batch = self._feed.to_device(host, fd.Purpose.VALIDATION)
             prediction = batch.restored(model).float()
             loss = float(pixel_loss(self._loss, prediction, batch.target, batch.scored))
             found = {"": loss, **batch_metrics(prediction, batch, host)}

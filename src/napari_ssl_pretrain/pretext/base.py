@@ -6,6 +6,8 @@ Arrays are ``B C *spatial`` float32 of any array library (numpy and torch are te
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -140,8 +142,42 @@ def as_like(matrix: np.ndarray, like: Array) -> Array:
     return xp.asarray(matrix, dtype=like.dtype, device=device(like))
 
 
-def apply_along(matrix: np.ndarray, images: Array, axis: int) -> Array:
-    """Multiply ``images`` by ``matrix`` (out by in) along one axis, negative from the end."""
-    xp = array_namespace(images)
-    moved = xp.moveaxis(images, axis, -1)
-    return xp.moveaxis(xp.matmul(moved, as_like(matrix.T, images)), -1, axis)
+def apply_along(matrix: Array, images: Array, axis: int) -> Array:
+    """Multiply ``images`` by ``matrix`` (out by in) along one axis, negative from the end.
+
+    ``matrix`` is an array of the same library, or of numpy.
+    """
+    if type(matrix) is not type(images):
+        matrix = as_like(matrix, images)
+    if axis == -1:
+        return images @ matrix.T
+    # what follows the axis stays where it is: nothing is copied but the product
+    shape = images.shape
+    out = matrix @ images.reshape(-1, shape[axis], math.prod(shape[axis + 1 :]))
+    return out.reshape(*shape[:axis], matrix.shape[0], *shape[axis + 1 :])
+
+
+class Constants:
+    """Matrices in the library, device and dtype of some images; each is made once and kept.
+
+    Parameters
+    ----------
+    like
+        The images.
+    """
+
+    def __init__(self, like: Array) -> None:
+        self._of = array_namespace(like), device(like), like.dtype
+
+    def along(
+        self, images: Array, axis: int, make: Callable[..., np.ndarray], *words: float
+    ) -> Array:
+        """Multiply images by the matrix ``make(*words)`` along an axis counted from the first."""
+        return apply_along(_constant(make, words, *self._of), images, axis - images.ndim)
+
+
+@lru_cache(maxsize=512)
+def _constant(
+    make: Callable[..., np.ndarray], words: tuple[float, ...], xp: Any, where: Any, dtype: Any
+) -> Array:
+    return xp.asarray(make(*words), dtype=dtype, device=where)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -20,9 +19,9 @@ from napari_ssl_pretrain.pretext.base import (
     Intensity,
     PretextBatch,
     RandomSource,
-    apply_along,
     as_like,
 )
+from napari_ssl_pretrain.pretext.smooth import fill_smooth
 
 MaskType = Literal["random", "grid", "block"]
 
@@ -119,10 +118,11 @@ class Masking(Frozen):
         target = intensity.normalize(images)
         xp = array_namespace(target)
         scored = xp.astype(self.to_pixels(hidden), target.dtype)
-        seen = base = fill_smooth(target, scored, self.token_size)
+        known = target * (1 - scored)
+        seen = base = fill_smooth(known, scored, self.token_size)
         if self.normalize_target:
             return PretextBatch(seen, self.standardize_tokens(target), base * 0, scored, hidden)
-        centre, spread = visible_moments(target, scored)
+        centre, spread = visible_moments(known, scored)
         return PretextBatch(seen, target, base, scored, hidden, centre, spread)
 
     def standardize_tokens(self, images: Array) -> Array:
@@ -142,74 +142,23 @@ LEAST_SPREAD = 0.1
 """Least deviation that a patch is divided by, over that of its image: noise stays small."""
 
 
-def visible_moments(images: Array, hidden: Array) -> tuple[Array, Array]:
+def visible_moments(known: Array, hidden: Array) -> tuple[Array, Array]:
     """Return mean and deviation of the visible pixels of each sample and channel, ``B C 1 …``.
 
     A network that is shown patches divided by their own deviation knows a dim one and a bright
     one alike.
-    """
-    xp = array_namespace(images)
-    visible = 1 - hidden
-    mean = visible_mean(images, visible)
-    square = visible_mean((images - mean) ** 2, visible)
-    return mean, xp.sqrt(square + LEAST_SPREAD**2)
-
-
-def visible_mean(images: Array, visible: Array) -> Array:
-    """Return the mean where ``visible`` (``B 1 *spatial``) is 1 as ``B C 1 …``; else 0."""
-    xp = array_namespace(images)
-    axes = tuple(range(2, images.ndim))
-    count = xp.sum(visible, axis=axes, keepdims=True)
-    count = xp.where(count > 0, count, xp.ones_like(count))
-    return xp.sum(images * visible, axis=axes, keepdims=True) / count
-
-
-def fill_mean(images: Array, hidden: Array) -> Array:
-    """Put the mean of the visible pixels of each sample and channel where ``hidden`` is 1."""
-    visible = 1 - hidden
-    return images * visible + visible_mean(images, visible) * hidden
-
-
-SCALES = (4.0, 1.0, 0.5, 0.3)
-"""Widths of the Gaussians of :func:`fill_smooth`, in tokens, coarse to fine."""
-
-TRUST = 0.02
-"""How much visible weight a finer scale needs to overrule the coarser one."""
-
-
-def fill_smooth(images: Array, hidden: Array, token_size: tuple[int, ...]) -> Array:
-    """Interpolate smoothly from the visible pixels of each sample and channel.
-
-    Normalised convolution (Knutsson & Westin 1993, doi:10.1109/CVPR.1993.341081) at several
-    scales, each a correction of the coarser one. Networks see this image and learn what is to
-    be added to it, so that they begin at a smooth interpolation.
 
     Parameters
     ----------
-    images
-        ``B C *spatial``; hidden pixels are never read.
+    known
+        ``B C *spatial``, 0 where hidden.
     hidden
-        ``B 1 *spatial``, 1.0 where hidden and 0.0 elsewhere.
-    token_size
-        Pixels of a token on each axis, which set the scales.
+        ``B 1 *spatial``, 1.0 where hidden.
     """
-    visible = 1 - hidden
-    known = images * visible
-    guess = fill_mean(images, hidden)
-    for scale in SCALES:
-        values, weight = known, visible
-        for offset, token in enumerate(reversed(token_size), start=1):
-            blur = gaussian_matrix(images.shape[-offset], max(0.3, scale * token))
-            values, weight = (apply_along(blur, x, -offset) for x in (values, weight))
-        trust = TRUST if scale < SCALES[0] else 1e-6
-        guess = (values + trust * guess) / (weight + trust)
-    return known + guess * hidden
-
-
-@lru_cache(maxsize=256)
-def gaussian_matrix(size: int, sigma: float) -> np.ndarray:
-    """Return the matrix (size by size) of a Gaussian blur, not normalised at the borders."""
-    distance = np.arange(size)[:, None] - np.arange(size)[None]
-    weights = np.exp(-0.5 * (distance / sigma) ** 2) / (sigma * math.sqrt(2 * math.pi))
-    matrix: np.ndarray = weights.astype(np.float32)
-    return matrix
+    xp = array_namespace(known)
+    axes = tuple(range(2, known.ndim))
+    count = math.prod(known.shape[2:]) - xp.sum(hidden, axis=axes, keepdims=True)
+    count = xp.where(count > 0, count, xp.ones_like(count))
+    mean = xp.sum(known, axis=axes, keepdims=True) / count
+    variance = xp.sum(known * known, axis=axes, keepdims=True) / count - mean * mean
+    return mean, xp.sqrt(xp.where(variance > 0, variance, variance * 0) + LEAST_SPREAD**2)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from napari_ssl_pretrain.pretext.base import apply_along
-from napari_ssl_pretrain.pretext.masking import gaussian_matrix
+from napari_ssl_pretrain.pretext.smooth import gaussian_matrix
 
 if TYPE_CHECKING:
     import numpy as np
