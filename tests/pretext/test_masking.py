@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_ssl_pretrain.pretext import Intensity, Masking, NumpyRandom
-from napari_ssl_pretrain.pretext.smooth import fill_mean, fill_smooth
+from napari_ssl_pretrain.pretext import Intensity, Masking, NumpyRandom, smooth
+from napari_ssl_pretrain.pretext.smooth import cubic_matrix, fill_mean, fill_smooth
 
 TYPES = ("random", "grid", "block")
 
@@ -125,9 +125,36 @@ def test_fill_smooth_is_better_than_the_mean_on_a_smooth_image():
     def error(filled: np.ndarray) -> float:
         return float((((filled - images) * hidden) ** 2).sum())
 
-    assert error(fill_smooth(images * (1 - hidden), hidden, (4, 4))) < 0.1 * error(
-        fill_mean(images, hidden)
-    )
+    filled = fill_smooth(images * (1 - hidden), hidden, (4, 4))
+    assert error(filled) < 0.1 * error(fill_mean(images, hidden))
+
+
+@pytest.mark.parametrize("token", [(8, 8), (16, 16), (12, 16), (2, 8, 8)])
+def test_cells_stand_in_for_pixels(token):
+    """Interpolated on cells of a few pixels it is nearly as good as on pixels, on noisy waves too."""
+    spatial = (8, 96, 96)[-len(token) :]
+    axes = np.indices(spatial).astype(np.float32)
+    waves = sum(np.sin(a / (5 + 2 * k) + k) for k, a in enumerate(axes))
+    noise = np.random.default_rng(0).normal(0, 0.1, spatial)
+    images = (waves + noise).astype(np.float32)[None, None]
+    task = Masking(token_size=token)
+    drawn = task.draw_hidden(1, task.token_grid(spatial), NumpyRandom([(0,)]))
+    hidden = task.to_pixels(drawn).astype(np.float32)
+
+    def error(cells: int) -> float:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(smooth, "CELLS", cells)
+            filled = fill_smooth(images * (1 - hidden), hidden, token)
+        return float((((filled - images) * hidden) ** 2).sum())
+
+    assert error(smooth.CELLS) < 1.1 * error(max(token))
+
+
+def test_lines_are_enlarged_without_loss():
+    for cells, step in ((4, 2), (5, 3), (8, 4)):
+        line = (np.arange(cells) + 0.5) * step - 0.5
+        found = cubic_matrix(cells * step, step) @ line
+        np.testing.assert_allclose(found, np.arange(cells * step), atol=1e-4)
 
 
 @pytest.mark.parametrize("xp", [np, torch])

@@ -158,7 +158,7 @@ def apply_along(matrix: Array, images: Array, axis: int) -> Array:
 
 
 class Constants:
-    """Matrices in the library, device and dtype of some images; each is made once and kept.
+    """Matrices in the library, device and dtype of some images; each is computed once.
 
     Parameters
     ----------
@@ -173,11 +173,11 @@ class Constants:
         self, images: Array, axis: int, make: Callable[..., np.ndarray], *words: float
     ) -> Array:
         """Multiply images by the matrix ``make(*words)`` along an axis counted from the first."""
-        return apply_along(_constant(make, words, *self._of), images, axis - images.ndim)
+        xp, where, dtype = self._of
+        matrix = xp.asarray(_matrix(make, words), dtype=dtype, device=where)
+        return apply_along(matrix, images, axis - images.ndim)
 
 
 @lru_cache(maxsize=512)
-def _constant(
-    make: Callable[..., np.ndarray], words: tuple[float, ...], xp: Any, where: Any, dtype: Any
-) -> Array:
-    return xp.asarray(make(*words), dtype=dtype, device=where)
+def _matrix(make: Callable[..., np.ndarray], words: tuple[float, ...]) -> np.ndarray:
+    return make(*words)

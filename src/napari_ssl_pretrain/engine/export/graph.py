@@ -13,7 +13,8 @@ from napari_ssl_pretrain.engine.backbones.mae_vit import (
     from_tokens,
     to_tokens,
 )
-from napari_ssl_pretrain.pretext.masking import fill_smooth, visible_moments
+from napari_ssl_pretrain.pretext.masking import visible_moments
+from napari_ssl_pretrain.pretext.smooth import fill_smooth
 
 if TYPE_CHECKING:
     from napari_ssl_pretrain.engine.backbones import Backbone
@@ -165,9 +166,10 @@ class TaskGraph(Graph):
         """Map a normalised image to the restored one, both ``B C *spatial``."""
         if hidden is None:
             return (image + super().forward(image)[0],)
-        filled = fill_smooth(image, hidden, self.token_size)
+        known = image * (1 - hidden)
+        filled = fill_smooth(known, hidden, self.token_size)
         if not self.restores:
             return super().forward(filled, hidden)[:1]
-        centre, spread = visible_moments(image, hidden)
+        centre, spread = visible_moments(known, hidden)
         output = super().forward((filled - centre) / spread, hidden)[0]
         return (filled + output * spread,)
