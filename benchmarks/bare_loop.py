@@ -22,25 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from biapy_data import build_data
-from biapy_settings import SETTINGS, Setting, our_config
-
-from napari_ssl_pretrain.engine import feed as fd
-from napari_ssl_pretrain.engine.backbones import backbone_spec
-from napari_ssl_pretrain.engine.loop import Trainer
-from napari_ssl_pretrain.engine.losses import pixel_loss
-from napari_ssl_pretrain.engine.machine import Machine
-from napari_ssl_pretrain.engine.prepare import make_plan, patch_sets, prepare_images
-from napari_ssl_pretrain.engine.report import Reporter
-from napari_ssl_pretrain.engine.state import TrainState
-from napari_ssl_pretrain.engine.validate import Validator
-from napari_ssl_pretrain.spec.config import PretrainConfig
-from napari_ssl_pretrain.spec.run_dir import RunDir
+from biapy_settings import SETTINGS, our_config
+from training_bench import TrainingBench
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from napari_ssl_pretrain.engine.prepare import Plan
-    from napari_ssl_pretrain.pretext import PretextBatch
 
 WARM_UP = 4
 GOAL = 0.95
@@ -54,12 +40,12 @@ class Cost:
     cpu: float = 0.0
 
     @contextmanager
-    def counted(self, device: torch.device) -> Iterator[None]:
+    def counted(self, bench: TrainingBench) -> Iterator[None]:
         """Add what happens inside."""
-        _wait(device)
+        bench.wait()
         wall, cpu = time.perf_counter(), time.process_time()
         yield
-        _wait(device)
+        bench.wait()
         self.wall += time.perf_counter() - wall
         self.cpu += time.process_time() - cpu
 
@@ -94,98 +80,22 @@ class Rounds:
         }
 
 
-class Bench:
-    """One setting, ready to train.
-
-    Parameters
-    ----------
-    setting
-        The job.
-    data, work
-        The images of all settings; a folder for what the run writes.
-    precision
-        ``auto``, ``fp32`` or ``bf16``.
-    """
-
-    def __init__(self, setting: Setting, data: Path, work: Path, precision: str) -> None:
-        fields = our_config(setting, data, work, minutes=1000, precision=precision, test=False)
-        fields["training"].pop("max_minutes")
-        config = PretrainConfig(**fields)
-        self.run = RunDir(work, config.name)
-        for folder in self.run.folders(config.pretext.task):
-            folder.mkdir(parents=True, exist_ok=True)
-        self.report = Reporter(None)
-        self.report.open(self.run.events, append=False)
-        plan = make_plan(config, self.report)
-        train = prepare_images(plan, plan.survey.train, "train", self.run, self.report)
-        self.patches, _ = patch_sets(plan, train, None)
-        self.config = plan.config
-        spec = backbone_spec(plan.config, plan.survey.in_channels, plan.survey.voxel_size)
-        self.machine = Machine(plan.config, spec, None, None)
-        self.device = self.machine.device
-        self.trainer = self._trainer(plan)
-        self.batch = self._one_batch()
-
-    def _trainer(self, plan: Plan) -> Trainer:
-        training = plan.config.training
-        self.feed = fd.Feed(plan.task, training.seed, self.device)
-        self.state = TrainState(steps=0)
-        return Trainer(
-            plan.config,
-            self.machine.accelerator,
-            self.machine.wrapped,
-            self.machine.optimizer,
-            self.feed,
-            self.patches,
-            Validator(self.feed, [], training.loss),
-            self.state,
-        )
-
-    def _one_batch(self) -> PretextBatch:
-        training = self.config.training
-        indices = range(training.batch_size)
-        asked = self.patches, training.seed, range(1), indices, 0
-        host = next(fd.training_batches(*asked, augment=False))
-        return self.feed.to_device(host, fd.Purpose.PRETEXT)
-
-    def ours(self, steps: int) -> None:
-        """Train by our loop; no epoch ends within."""
-        self.state.steps = self.state.step + steps
-        self.trainer.run(self.report, self.run.stop_file.exists, lambda *_: None, lambda: None)
-
-    def bare(self, steps: int) -> None:
-        """Train on the one batch: forward, loss, backward, step."""
-        model, optimizer = self.machine.model.train(), self.machine.optimizer.optimizer
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.config.compute.precision)
-        for _ in range(steps):
-            optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-                prediction = self.batch.restored(model)
-            loss = pixel_loss(
-                self.config.training.loss,
-                prediction.float(),
-                self.batch.target,
-                self.batch.scored,
-            )
-            loss.backward()
-            optimizer.step()
-
-    def pairs(self, name: str, seconds: float, count: int) -> Rounds:
-        """Measure ``count`` pairs after a warm-up; who begins alternates."""
-        self.ours(WARM_UP)
-        warm = Cost()
-        with warm.counted(self.device):
-            self.bare(WARM_UP)
-        steps = max(WARM_UP, round(WARM_UP * seconds / warm.wall))
-        rounds = Rounds(name, self.config.compute.precision, steps, self.config.training.batch_size)
-        for number in range(count):
-            costs = {"ours": Cost(), "bare": Cost()}
-            for who in ("ours", "bare") if number % 2 else ("bare", "ours"):
-                with costs[who].counted(self.device):
-                    getattr(self, who)(steps)
-            rounds.ours.append(costs["ours"])
-            rounds.bare.append(costs["bare"])
-        return rounds
+def pairs(bench: TrainingBench, name: str, seconds: float, count: int) -> Rounds:
+    """Measure ``count`` pairs after a warm-up; who begins alternates."""
+    bench.ours(WARM_UP)
+    warm = Cost()
+    with warm.counted(bench):
+        bench.bare(WARM_UP)
+    steps = max(WARM_UP, round(WARM_UP * seconds / warm.wall))
+    rounds = Rounds(name, bench.config.compute.precision, steps, bench.config.training.batch_size)
+    for number in range(count):
+        costs = {"ours": Cost(), "bare": Cost()}
+        for who in ("ours", "bare") if number % 2 else ("bare", "ours"):
+            with costs[who].counted(bench):
+                getattr(bench, who)(steps)
+        rounds.ours.append(costs["ours"])
+        rounds.bare.append(costs["bare"])
+    return rounds
 
 
 def interval(shares: Sequence[float]) -> tuple[float, float, float]:
@@ -193,11 +103,6 @@ def interval(shares: Sequence[float]) -> tuple[float, float, float]:
     logs = [math.log(s) for s in shares]
     half = 1.96 * stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else math.inf
     return tuple(math.exp(mean(logs) + h) for h in (0, -half, half))  # type: ignore[return-value]
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def row(figures: dict[str, Any]) -> str:
@@ -236,11 +141,14 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
         print("| job, precision | CPU ms a step | share by CPU time | by the clock | ≥ 95 % |")
         print("| --- | --- | --- | --- | --- |")
         for setting in chosen:
-            bench = Bench(setting, data, Path(scratch) / "runs", args.precision)
-            figures = bench.pairs(setting.name, args.seconds, args.pairs).figures()
+            runs, precision = Path(scratch) / "runs", args.precision
+            fields = our_config(setting, data, runs, minutes=1, precision=precision, test=False)
+            fields["training"].pop("max_minutes")
+            bench = TrainingBench(fields, runs)
+            figures = pairs(bench, setting.name, args.seconds, args.pairs).figures()
             found.append(figures)
             print(row(figures), flush=True)
-            bench.report.close()
+            bench.close()
     if args.work:
         (args.work / "bare_loop.json").write_text(json.dumps(found, indent=1))
     return found

@@ -57,6 +57,8 @@ class Measured:
         Trainable numbers of the network.
     train_seconds
         The training stage, validation included.
+    test_seconds
+        The test stage, with everything that is written and scored; 0 where there was none.
     """
 
     patches_per_second: float
@@ -64,6 +66,7 @@ class Measured:
     memory: float
     parameters: int
     train_seconds: float
+    test_seconds: float = 0.0
 
 
 @dataclass
@@ -138,6 +141,7 @@ def run_biapy(python: Path, config: Path, *, threads: int, patches: int, batch: 
         memory=child.memory,
         parameters=biapy_parameters(child),
         train_seconds=child.first("Finished Training") - child.first("~~~ Epoch 1/"),
+        test_seconds=child.first("FINISHED JOB") - child.first("Finished Training"),
     )
 
 
@@ -184,6 +188,7 @@ def run_ours(config: Path, results: Path, threads: int) -> Measured:
         memory=child.memory,
         parameters=summary["parameters"],
         train_seconds=summary["seconds"]["train"],
+        test_seconds=summary["seconds"]["test"],
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from biapy_settings import SETTINGS
 
-START_GOAL, MEMORY_GOAL = 2.0, 0.60
+START_GOAL, MEMORY_GOAL, TEST_GOAL = 2.0, 0.60, 5.0
 
 Row = list[str]
 
@@ -24,6 +24,7 @@ def _column(one: dict[str, Any]) -> dict[str, str]:
     setting, theirs, ours = SETTINGS[one["setting"]], one["biapy"], one["ours"]
     speed = ours["patches_per_second"] / theirs["patches_per_second"]
     start = theirs["start"] / ours["start"]
+    test = theirs["test_seconds"] / max(1e-9, ours["test_seconds"])
     memory = ours["memory"] / theirs["memory"]
     return {
         "patch, batch": f"{' x '.join(map(str, setting.patch))}, {setting.batch}",
@@ -38,6 +39,8 @@ def _column(one: dict[str, Any]) -> dict[str, str]:
         "peak memory, GiB": _pair(theirs, ours, "memory", 1, 2),
         "**memory ratio**": _goal(f"{memory:.0%}", "≤ 60 %", met=memory <= MEMORY_GOAL),
         "training stage, s": _pair(theirs, ours, "train_seconds", 1, 0),
+        "test stage, s": _pair(theirs, ours, "test_seconds", 1, 1),
+        "**test sooner by**": _goal(f"{test:.1f}x", "≥ 5x", met=test >= TEST_GOAL),
         **_quality(one["quality"], masking=setting.masking),
     }
 

@@ -60,6 +60,7 @@ class Result:
                     "memory": max(m.memory for m in runs),
                     "parameters": runs[-1].parameters,
                     "train_seconds": runs[-1].train_seconds,
+                    "test_seconds": runs[-1].test_seconds,
                 }
                 for name, runs in both.items()
             },

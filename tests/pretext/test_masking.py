@@ -131,7 +131,7 @@ def test_fill_smooth_is_better_than_the_mean_on_a_smooth_image():
 
 @pytest.mark.parametrize("token", [(8, 8), (16, 16), (12, 16), (2, 8, 8)])
 def test_cells_stand_in_for_pixels(token):
-    """Interpolated on cells of a few pixels it is nearly as good as on pixels, on noisy waves too."""
+    """Interpolated on cells of a few pixels it is nearly as good, on noisy waves too."""
     spatial = (8, 96, 96)[-len(token) :]
     axes = np.indices(spatial).astype(np.float32)
     waves = sum(np.sin(a / (5 + 2 * k) + k) for k, a in enumerate(axes))
