@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,15 @@ import pytest
 import yaml
 from awkward_broken import BROKEN, FOREIGN
 from awkward_damage import DAMAGES, harm, result
+from awkward_files import tiff_bytes
 from awkward_others import OTHERS
 from awkward_tiffs import TIFFS
 from image_samples import as_frames, random_boxes
 
 from napari_ssl_pretrain.cli import main
 from napari_ssl_pretrain.data.intensity import finite, measure
-from napari_ssl_pretrain.data.opening import open_image
+from napari_ssl_pretrain.data.labels import find_scheme, open_labelled, read_pair
+from napari_ssl_pretrain.data.opening import image_name, open_image
 from napari_ssl_pretrain.data.patches import PatchSource
 from napari_ssl_pretrain.data.regions import all_regions
 from napari_ssl_pretrain.errors import UserError
@@ -155,6 +158,41 @@ def test_a_run_on_all_of_them(here, say, ndim):
         if chosen[n].axes and f"/{n}" in t
     )
     assert checked["train"] > 40
+    checkpoint = str(next(Path("out").rglob("*-checkpoint-best.pth")))
+    code, _, err = say("predict", "--checkpoint", checkpoint, "--input", "images", "--output", "o")
+    assert code == 0, err
+    undecoded = sum("cannot be decoded" in text for text in told)
+    assert len(list(Path("o").iterdir())) == checked["train"] - undecoded
+    assert as_left(folder) == before
+
+
+def test_as_labels(tmp_path):
+    """Every file as a label image: classes of each pixel, or one sentence about it."""
+    kinds = Counter()
+    for name, case in TABLE.items():
+        folder = tmp_path / str(kinds.total())
+        for part in ("x", "y"):
+            (folder / part).mkdir(parents=True)
+        case.make(folder / "y" / name)
+        try:
+            info = open_image(folder / "y" / name).info
+            axes = "".join(a for a in info.axes if a not in "CS")
+        except UserError:
+            info, axes = None, "YX"
+        plain = np.zeros([info.length(a) for a in axes] if info else (9, 9), np.uint8)
+        stored = tiff_bytes(plain, metadata={"axes": axes})
+        (folder / "x" / f"{image_name(Path(name))}.tif").write_bytes(stored)
+        try:
+            found = open_labelled(str(folder / "x"), str(folder / "y"))
+            scheme = find_scheme([found])
+            for pixels, classes in read_pair(found.images[0], scheme):
+                assert pixels.shape[1:] == classes.shape
+                assert classes.max() < scheme.count
+            assert case.axes, name
+            kinds["read"] += 1
+        except UserError:
+            kinds["refused"] += 1
+    assert min(kinds.values()) > 90
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -161,6 +161,7 @@ def read_label(label: Image, frame: int) -> np.ndarray:
         )
     array = array[0]
     if array.dtype.kind == "f":
+        array = np.asarray(array, np.result_type(array, np.float32))  # half floats cannot tell
         whole = (np.abs(array) < LARGEST) & (array == np.rint(array))
         if not whole.all():
             wrong = array[~whole].flat[0]
