@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_ssl_pretrain.data.links import refuse_links
 from napari_ssl_pretrain.engine import world
 from napari_ssl_pretrain.engine.failures import explain, refuse_unwritable
 from napari_ssl_pretrain.errors import ConfigError, RunFailed, UserError
@@ -91,6 +92,7 @@ def pretrain(
         )
     )
     refuse_existing(run, resume=resume, overwrite=overwrite)
+    refuse_links(run)
     refuse_unwritable(run.results, "result_dir", run.result_dir)
 
     return _together(config, run, report, should_stop or (lambda: False), resume, overwrite)

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_ssl_pretrain.data.links import refuse_links, refuse_links_in
 from napari_ssl_pretrain.errors import ConfigError
 from napari_ssl_pretrain.runner.handle import (
     MAX_STEPS_READ,
@@ -76,7 +77,7 @@ def start(
     Raises
     ------
     ConfigError
-        The run is under way already, or its folder cannot be written.
+        The run is under way already, its folder cannot be written, or links lead out of it.
     """
     run = RunDir(Path(config.result_dir).expanduser().absolute(), config.name, config.run_id)
     if is_running(run):
@@ -86,6 +87,7 @@ def start(
             value=run.run_id,
             remedy="Stop it first, or take another number.",
         )
+    refuse_links(run)
     config_file = _write_config(config)
     arguments = [*command, "run", "--config", str(config_file)]
     arguments += ["--resume"] * resume + ["--overwrite"] * overwrite
@@ -111,7 +113,7 @@ def start_study(config: TransferConfig, *, command: Sequence[str] = COMMAND) -> 
     Raises
     ------
     ConfigError
-        The study is under way already, or its folder cannot be written.
+        The study is under way already, its folder cannot be written, or links lead out of it.
     """
     study = StudyDir(Path(config.output).expanduser().absolute())
     if is_running(study):
@@ -121,6 +123,7 @@ def start_study(config: TransferConfig, *, command: Sequence[str] = COMMAND) -> 
             value=study.results,
             remedy="Stop it first, or choose another folder.",
         )
+    refuse_links_in("output", study.results, [study.results])
     arguments = [*command, "transfer", *transfer_words(config, study), "--json"]
     since = time.time()
     try:

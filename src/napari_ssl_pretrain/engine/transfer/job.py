@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_ssl_pretrain.data.links import refuse_links_in
 from napari_ssl_pretrain.data.writers import write_text
 from napari_ssl_pretrain.engine.failures import explain, refuse, refuse_unwritable
 from napari_ssl_pretrain.engine.report import Reporter
@@ -199,6 +200,7 @@ def check_output(config: TransferConfig, place: StudyDir, *, overwrite: bool) ->
             value=config.output,
             remedy="Choose another folder, or add --overwrite to replace it.",
         )
+    refuse_links_in("output", results, [results])
     refuse_unwritable(results, "output", config.output)
 
 
