@@ -46,8 +46,8 @@ def soak(folder: Path, steps: int) -> dict[str, Any]:
             "pretext": {"task": "crappify", "fresh": True},
             "backbone": {"name": "residual_unet", "features_per_stage": [2, 4]},
             "training": {
-                "epochs": max(1, steps // STEPS_PER_EPOCH),
-                "steps_per_epoch": min(steps, STEPS_PER_EPOCH),
+                "epochs": max(1, round(steps / STEPS_PER_EPOCH)),
+                "steps_per_epoch": steps // max(1, round(steps / STEPS_PER_EPOCH)),
                 "batch_size": 1,
             },
             "compute": {"device": "cpu", "workers": 1, "precision": "fp32"},

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -30,6 +31,15 @@ def test_killed_at_random_moments_the_weights_are_those_of_peace(tmp_path):
     assert '"identical": true' in done.stdout
     assert '"kills": 4' in done.stdout
     assert '"last_word": "finished"' in done.stdout
+
+
+def test_many_steps_need_no_more_memory(tmp_path):
+    words = [sys.executable, KILLS.with_name("soak.py"), "600", tmp_path]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=True)
+    found = json.loads(done.stdout)
+    assert found["steps"] == 600
+    assert found["growth_mb"] < 20
+    assert found["log_bytes_a_step"]["events.jsonl"] < 200
 
 
 # --- a second start ---
