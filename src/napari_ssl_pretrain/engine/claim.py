@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
@@ -50,6 +50,9 @@ def held(run: RunDir) -> Iterator[None]:
     try:
         yield
     finally:
+        if lock.is_locked:  # what others hold stays
+            with suppress(OSError):  # Windows keeps an open file
+                run.lock.unlink()
         lock.release(force=True)
 
 

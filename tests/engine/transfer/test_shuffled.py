@@ -69,7 +69,7 @@ def shuffled(path, target):
 
 @pytest.mark.parametrize("helps", [True, False], ids=["taught", "shuffled"])
 def test_a_shuffled_checkpoint_does_not_help(teacher, tmp_path, monkeypatch, helps):
-    monkeypatch.setattr(study, "FEWEST_STEPS", 100)
+    monkeypatch.setattr(study, "FEWEST_STEPS", 200)
     path = teacher / "taught.pth"
     if not helps:
         shuffled(path, tmp_path / "shuffled.pth")

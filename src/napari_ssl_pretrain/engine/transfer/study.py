@@ -163,6 +163,8 @@ class Runner:
             if CONTROL in arms and verdict(self._scores).word == "helps":
                 for seed, count in self._repetitions():
                     self._one(CONTROL, count, seed, steps)
+            self._total = self._done  # the control may not have been needed
+            self._say_progress("compared", 0)
         except Stopped:
             if not done:
                 raise
@@ -314,7 +316,9 @@ class Runner:
         if now - self._last_said < 1 and self._done < self._total:
             return
         self._last_said = now
-        left = (now - self._began) / self._done * (self._total - self._done)
+        self._say_progress(what, (now - self._began) / self._done * (self._total - self._done))
+
+    def _say_progress(self, what: str, left: float) -> None:
         self._say(
             ev.Progress(
                 stage="transfer",
