@@ -8,10 +8,8 @@ threads, which other work on the computer does not change. See README.md.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
-import os
 import tempfile
 import time
 from contextlib import contextmanager
@@ -23,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from biapy_data import build_data
 from biapy_settings import SETTINGS, our_config
-from training_bench import TrainingBench
+from training_bench import TrainingBench, settings_parser
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator, Sequence
 
 WARM_UP = 4
@@ -117,14 +116,10 @@ def row(figures: dict[str, Any]) -> str:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--data", type=Path, nargs="+", help="folders of planes and volumes")
-    parser.add_argument("--work", type=Path, help="folder that keeps the images that were cut")
-    parser.add_argument("--settings", default=",".join(SETTINGS), help="names, with commas")
+    parser = settings_parser(__doc__)
     parser.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
     parser.add_argument("--pairs", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=4.0, help="of one round, about")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     return parser.parse_args(argv)
 
 

@@ -6,8 +6,6 @@ seconds of all threads are counted. See README.md.
 
 from __future__ import annotations
 
-import argparse
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -17,9 +15,10 @@ from typing import TYPE_CHECKING
 import torch
 from biapy_data import build_data
 from biapy_settings import SETTINGS, Setting, our_config
-from training_bench import TrainingBench
+from training_bench import TrainingBench, settings_parser
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
 ROUNDS = 4
@@ -53,12 +52,8 @@ def measure(setting: Setting, data: Path, work: Path, steps: int) -> str:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--data", type=Path, nargs="+", help="folders of planes and volumes")
-    parser.add_argument("--work", type=Path, help="folder that keeps the images that were cut")
-    parser.add_argument("--settings", default=",".join(SETTINGS), help="names, with commas")
+    parser = settings_parser(__doc__)
     parser.add_argument("--steps", type=int, default=50, help=f"of each of {ROUNDS} rounds")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     return parser.parse_args(argv)
 
 

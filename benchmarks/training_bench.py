@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from biapy_settings import SETTINGS
 
 from napari_ssl_pretrain.engine import feed as fd
 from napari_ssl_pretrain.engine.backbones import backbone_spec
@@ -19,10 +23,18 @@ from napari_ssl_pretrain.spec.config import PretrainConfig
 from napari_ssl_pretrain.spec.run_dir import RunDir
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from napari_ssl_pretrain.engine.prepare import Plan
     from napari_ssl_pretrain.pretext import PretextBatch
+
+
+def settings_parser(about: str | None) -> argparse.ArgumentParser:
+    """Return a command line that says which settings are measured, on what data."""
+    parser = argparse.ArgumentParser(description=about.splitlines()[0] if about else None)
+    parser.add_argument("--data", type=Path, nargs="+", help="folders of planes and volumes")
+    parser.add_argument("--work", type=Path, help="folder that keeps the images that were cut")
+    parser.add_argument("--settings", default=",".join(SETTINGS), help="names, with commas")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    return parser
 
 
 class TrainingBench:

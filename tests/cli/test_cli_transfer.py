@@ -11,6 +11,7 @@ from io import StringIO
 import numpy as np
 import pytest
 import yaml
+from one_step import config, train_one_step
 from PIL import Image
 
 from napari_ssl_pretrain.cli import main
@@ -19,15 +20,7 @@ from napari_ssl_pretrain.errors import RunFailed
 from napari_ssl_pretrain.spec.events import parse_event
 from napari_ssl_pretrain.spec.transfer import TransferConfig
 
-CONFIG = {
-    "name": "job",
-    "result_dir": "out",
-    "data": {"train": "x", "patch_size": [32, 32]},
-    "pretext": {"task": "crappify"},
-    "backbone": {"size": "tiny", "features_per_stage": [4, 8], "blocks_per_stage": 1},
-    "training": {"epochs": 1, "steps_per_epoch": 1, "batch_size": 2},
-    "compute": {"device": "cpu", "precision": "fp32", "workers": 0},
-}
+CONFIG = config("x", patch_size=[32, 32])
 FOLDERS = ["--images", "x", "--labels", "y", "--test_images", "tx", "--test_labels", "ty"]
 
 
@@ -50,12 +43,7 @@ def trained(tmp_path_factory):
         for folder, array in zip(folders, (image, label), strict=True):
             (place / folder).mkdir(exist_ok=True)
             Image.fromarray(array).save(place / folder / f"im{number}.png")
-    (place / "c.yaml").write_text(yaml.safe_dump(CONFIG))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
-        assert main(["run", "--config", "c.yaml"]) == 0
-    shutil.move(place / "out/job/checkpoints/job_1-checkpoint-best.pth", place / "best.pth")
-    shutil.rmtree(place / "out")
+    train_one_step(place, CONFIG)
     return place
 
 

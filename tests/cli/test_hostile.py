@@ -19,24 +19,17 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from one_step import config, train_one_step
 from PIL import Image
 
-from napari_ssl_pretrain.cli import main, text
+from napari_ssl_pretrain.cli import text
 from napari_ssl_pretrain.data.ssl_source import prepare_ssl_source
 from napari_ssl_pretrain.data.survey import open_image
 from napari_ssl_pretrain.pretext import Crappify
 
 SECONDS = 20
 MEGABYTES = 300
-CONFIG = {
-    "name": "job",
-    "result_dir": "out",
-    "data": {"train": "images/good", "patch_size": [16, 16]},
-    "pretext": {"task": "crappify"},
-    "backbone": {"size": "tiny", "features_per_stage": [4, 8], "blocks_per_stage": 1},
-    "training": {"epochs": 1, "steps_per_epoch": 1, "batch_size": 2},
-    "compute": {"device": "cpu", "precision": "fp32", "workers": 0},
-}
+CONFIG = config("images/good")
 NAMES = [
     *("-rf", "--help", "$(touch hurt)", "`touch hurt`", ";touch hurt", "x..", "~", "=1+1"),
     *("<img src=x onerror=alert(1)>", "<b>bold", "[1]", "[bold", "*?", "{a,b}", "{0}", "%s%n"),
@@ -56,12 +49,7 @@ def trained(tmp_path_factory):
             array = rng.integers(0, 255, (48, 48)).astype(np.uint8)
             array = (array > 128).astype(np.uint8) if folder == "labels" else array
             Image.fromarray(array).save(place / folder / f"im{number}.png")
-    (place / "c.yaml").write_text(yaml.safe_dump(CONFIG))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
-        assert main(["run", "--config", "c.yaml"]) == 0
-    shutil.move(place / "out/job/checkpoints/job_1-checkpoint-best.pth", place / "best.pth")
-    shutil.rmtree(place / "out")
+    train_one_step(place, CONFIG)
     return place
 
 

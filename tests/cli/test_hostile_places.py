@@ -14,24 +14,15 @@ import hostile_files as hostile
 import numpy as np
 import pytest
 import torch
-import yaml
 import zarr
+from one_step import config, train_one_step
 from PIL import Image
 
-from napari_ssl_pretrain.cli import main
 from napari_ssl_pretrain.errors import ConfigError
 from napari_ssl_pretrain.runner import start
 from napari_ssl_pretrain.spec.config import PretrainConfig
 
-CONFIG = {
-    "name": "job",
-    "result_dir": "out",
-    "data": {"train": "images", "patch_size": [16, 16]},
-    "pretext": {"task": "crappify"},
-    "backbone": {"size": "tiny", "features_per_stage": [4, 8], "blocks_per_stage": 1},
-    "training": {"epochs": 1, "steps_per_epoch": 1, "batch_size": 2},
-    "compute": {"device": "cpu", "precision": "fp32", "workers": 0},
-}
+CONFIG = config("images")
 RUN = "job/results/job_1"
 
 
@@ -45,12 +36,7 @@ def trained(tmp_path_factory):
         Image.fromarray(rng.integers(0, 255, (48, 48)).astype(np.uint8)).save(
             place / "images" / f"im{number}.png"
         )
-    (place / "c.yaml").write_text(yaml.safe_dump(CONFIG))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
-        assert main(["run", "--config", "c.yaml"]) == 0
-    shutil.move(place / "out/job/checkpoints/job_1-checkpoint-best.pth", place / "best.pth")
-    shutil.rmtree(place / "out")
+    train_one_step(place, CONFIG)
     return place
 
 

@@ -154,8 +154,8 @@ def readable(
 
 
 def _teller(message: str, report: Reporter) -> Callable[[int, int], None]:
-    """Return what is told of each image that is ready, and tells of some."""
-    told = [0.0]
+    """Return what is told how many images are ready, and passes that on now and then."""
+    told = [time.monotonic()]
 
     def tell(done: int, total: int) -> None:
         if done == total or time.monotonic() - told[0] > TELL_SECONDS:
@@ -167,11 +167,9 @@ def _teller(message: str, report: Reporter) -> Callable[[int, int], None]:
 
 def _counted(images: Sequence[Image], message: str, report: Reporter) -> Iterator[Image]:
     """Pass images on and tell now and then how many were; few are not worth a word."""
-    told = time.monotonic()
+    tell = _teller(message, report)
     for done, image in enumerate(images):
-        if time.monotonic() - told > TELL_SECONDS:
-            told = time.monotonic()
-            report(ev.Progress(stage="prepare", done=done, total=len(images), message=message))
+        tell(done, len(images))
         yield image
 
 

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyqtgraph as pg
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QSize, Qt, Signal  # type: ignore[attr-defined]
+from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QCheckBox,
     QComboBox,
     QHBoxLayout,
-    QHeaderView,
     QLabel,
     QPushButton,
     QSizePolicy,
@@ -28,7 +27,7 @@ from napari_ssl_pretrain.gui.plain import plain
 from napari_ssl_pretrain.gui.plot import furnish, paint_axes
 from napari_ssl_pretrain.gui.problem import Problem
 from napari_ssl_pretrain.gui.run_files import Compared, Panel, compare, read_panels
-from napari_ssl_pretrain.gui.run_table import best_text, dot, state_text
+from napari_ssl_pretrain.gui.run_table import best_text, calm_table, dot, state_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -310,21 +309,9 @@ def small_table(name: str) -> QTableWidget:
     """Return an empty table that is only looked at."""
     table = QTableWidget(0, 0)
     table.setObjectName(name)
-    table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+    calm_table(table, ROW_HEIGHT)
     table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
     table.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-    table.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
-    table.setWordWrap(False)
-    table.setShowGrid(False)
-    table.setIconSize(QSize(9, 9))
-    rows: Any = table.verticalHeader()
-    rows.hide()
-    rows.setDefaultSectionSize(ROW_HEIGHT)
-    columns: Any = table.horizontalHeader()
-    columns.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-    columns.setStretchLastSection(True)
-    columns.setHighlightSections(False)
-    columns.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
     return table
 
 

@@ -213,6 +213,23 @@ class Sparkline(QStyledItemDelegate):
         painter.restore()
 
 
+def calm_table(table: QTableView, row_height: int) -> None:
+    """Give a table that is not edited its look: no grid, rows of one height, left-aligned heads."""
+    table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+    table.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+    table.setWordWrap(False)
+    table.setShowGrid(False)
+    table.setIconSize(QSize(DOT, DOT))
+    rows: Any = table.verticalHeader()
+    rows.hide()
+    rows.setDefaultSectionSize(row_height)
+    columns: Any = table.horizontalHeader()
+    columns.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
+    columns.setStretchLastSection(True)
+    columns.setHighlightSections(False)
+    columns.setDefaultAlignment(LEFT)
+
+
 class RunTable(QTableView):
     """The table of runs; several can be selected."""
 
@@ -224,22 +241,11 @@ class RunTable(QTableView):
         self.order.setSourceModel(self.model_)
         self.setModel(self.order)
         self.setItemDelegateForColumn(CURVE_COLUMN, Sparkline(self))
-        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        calm_table(self, ROW_HEIGHT)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
-        self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
-        self.setWordWrap(False)
-        self.setShowGrid(False)
-        self.setIconSize(QSize(DOT, DOT))
-        rows: Any = self.verticalHeader()
-        rows.hide()
-        rows.setDefaultSectionSize(ROW_HEIGHT)
         columns: Any = self.horizontalHeader()
-        columns.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-        columns.setStretchLastSection(True)
         columns.setSectionsMovable(True)
-        columns.setHighlightSections(False)
-        columns.setDefaultAlignment(LEFT)
         for number, column in enumerate(COLUMNS):
             self.setColumnWidth(number, column.width)
         self.setSortingEnabled(True)
