@@ -75,6 +75,15 @@ def test_biapy_gets_the_same_encoder(tmp_path, case):
     assert content["cfg"]["MODEL"]["STUNET"] == configuration["MODEL"]["STUNET"]
 
 
+@pytest.mark.parametrize(("kind", "said"), [("percentile", True), ("minmax", False)])
+def test_a_normalization_that_biapy_has_not_is_said(tmp_path, kind, said):
+    network = {"norm": "instance", "features_per_stage": [4, 8], "blocks_per_stage": 2}
+    data = {"normalization": kind}
+    make(tmp_path / "a.pth", "unet", "crappify", 2, network=network, data=data)
+    (beside,) = export(tmp_path / "a.pth", "biapy", tmp_path / "model").beside
+    assert (f"cannot normalise as in pretraining ({kind})" in beside.read_text()) is said
+
+
 @pytest.mark.parametrize(
     "case",
     [

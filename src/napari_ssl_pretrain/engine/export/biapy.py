@@ -52,7 +52,9 @@ def make(job: Job) -> Made:
     told = job.card.weights.model_copy(
         update={"load": load, "names": "those of BiaPy's stunet: the encoder alone"}
     )
-    text = COMMENT + yaml.safe_dump(configuration(job, model), sort_keys=False)
+    kind = job.state["normalization"]
+    other = "" if kind in NORMALIZATIONS else OTHER_NORMALIZATION.format(kind)
+    text = COMMENT + other + yaml.safe_dump(configuration(job, model), sort_keys=False)
     return Made(
         torch_bytes(content),
         job.card.model_copy(update={"weights": told}),
@@ -63,6 +65,10 @@ def make(job: Job) -> Made:
 COMMENT = """\
 # A segmentation in BiaPy that starts from the pretrained encoder; the decoder starts fresh.
 # Set the folders under DATA; everything else runs as it is.
+"""
+
+OTHER_NORMALIZATION = """\
+# BiaPy cannot normalise as in pretraining ({}); zero mean and unit variance come nearest.
 """
 
 
