@@ -9,7 +9,13 @@ from run_samples import TINY
 from napari_ssl_pretrain.engine.backbones import BackboneSpec, backbone_spec, build_backbone
 from napari_ssl_pretrain.engine.checkpoint import load, plain, save
 from napari_ssl_pretrain.engine.machine import fresh_network
-from napari_ssl_pretrain.engine.optim import learning_rate_at, make_optimizer
+from napari_ssl_pretrain.engine.optim import (
+    FULL_RATE_INPUTS,
+    learning_rate_at,
+    learning_rate_of,
+    make_optimizer,
+    set_learning_rate,
+)
 from napari_ssl_pretrain.pretext import Masking
 from napari_ssl_pretrain.spec.backbones import BACKBONES
 from napari_ssl_pretrain.spec.config import PretrainConfig
@@ -197,6 +203,30 @@ def test_only_weight_matrices_decay(name):
         plain_one = plain_one or parameter.ndim <= 1
         assert decay[id(parameter)] == (0.0 if plain_one else 0.05), key
     assert {0.0, 0.05} == set(decay.values())
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_without_norms_the_rate_falls_with_the_inputs_of_a_layer(ndim):
+    wide = {"features_per_stage": (16, 160)}
+    model = fresh_network(spec_of("residual_unet", "masking", ndim, 1, **wide), 0)
+    optimizer = make_optimizer(model, 1.0, 0.0, betas=(0.9, 0.99))
+    set_learning_rate(optimizer, 0.5)
+    rate = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
+    net = model.net
+    deep = net.encoder.stages[-1].blocks[0].conv2.conv
+    assert rate[id(deep.weight)] == pytest.approx(0.5 * FULL_RATE_INPUTS / deep.weight[0].numel())
+    assert rate[id(deep.bias)] == rate[id(net.encoder.stem.convs[0].conv.weight)] == 0.5
+    up = net.decoder.transpconvs[0]  # each pixel comes of one, by 160 channels
+    assert rate[id(up.weight)] == 0.5
+    assert learning_rate_of(optimizer) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_with_norms_all_layers_learn_at_one_rate(name):
+    options = {"norm": "instance"} if BACKBONES[name].family == "unet" else {}
+    model = build_backbone(spec_of(name, BACKBONES[name].tasks[-1], 3, 1, **options))
+    optimizer = make_optimizer(model, 1e-3, 0.05, betas=(0.9, 0.95))
+    assert {g["factor"] for g in optimizer.param_groups} == {1.0}
 
 
 def test_learning_rate_rises_and_falls():

@@ -11,7 +11,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 
 from napari_ssl_pretrain.engine import feed as fd
 from napari_ssl_pretrain.engine.losses import pixel_loss
-from napari_ssl_pretrain.engine.optim import learning_rate_at, set_learning_rate
+from napari_ssl_pretrain.engine.optim import learning_rate_at, learning_rate_of, set_learning_rate
 from napari_ssl_pretrain.engine.ranks import ALONE, Ranks
 from napari_ssl_pretrain.engine.state import EpochRow
 from napari_ssl_pretrain.errors import RunFailed
@@ -286,7 +286,7 @@ class Trainer:
             step=state.step,
             train_loss=_finite(mean),
             validation_loss=_finite(loss),
-            learning_rate=self.optimizer.param_groups[0]["lr"],
+            learning_rate=learning_rate_of(self.optimizer),
             seconds=state.epoch_seconds,
             patches_per_second=state.loss_count
             * training.batch_size

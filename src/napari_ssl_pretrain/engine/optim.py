@@ -6,9 +6,15 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Mapping
+
+FULL_RATE_INPUTS = 432
+"""Inputs of a unit up to which it learns at the full rate: a 3 x 3 x 3 kernel over 16 channels."""
+
+_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)  # noqa: SLF001
 
 
 def make_optimizer(
@@ -18,18 +24,37 @@ def make_optimizer(
 
     Loshchilov & Hutter, "Decoupled weight decay regularization" (2019), arXiv:1711.05101.
     """
-    decayed: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
+    factors = rate_factors(model)
+    found: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             token = name.rsplit(".", 1)[-1].endswith("token")
-            (plain if parameter.ndim <= 1 or token else decayed).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
+            decay = 0.0 if parameter.ndim <= 1 or token else weight_decay
+            found.setdefault((decay, factors.get(parameter, 1.0)), []).append(parameter)
+    groups = [{"params": p, "weight_decay": d, "factor": f} for (d, f), p in found.items()]
     device = next(model.parameters()).device.type
     return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=device in {"cpu", "cuda"})
+
+
+def rate_factors(model: nn.Module) -> Mapping[nn.Parameter, float]:
+    """Return what the learning rate of weights is multiplied by, where that is not 1.
+
+    One step of Adam moves every weight by about the rate, and so a unit's sum by the rate times
+    the number of its inputs. Norms take that back. Without any, deep layers with thousands of
+    inputs grow until most units are below zero and the next fine-tuning falls apart; there the
+    rate falls with the number of inputs (Yang et al., "Tensor programs V" (2022),
+    arXiv:2203.03466).
+    """
+    if any(isinstance(module, _NORMS) for module in model.modules()):
+        return {}
+    factors = {}
+    for module in model.modules():
+        if isinstance(module, nn.modules.conv._ConvNd):  # noqa: SLF001
+            # a transposed convolution with strides as long as its kernel sums over channels only
+            inputs = module.in_channels if module.transposed else module.weight[0].numel()
+            if inputs > FULL_RATE_INPUTS:
+                factors[module.weight] = FULL_RATE_INPUTS / inputs
+    return factors
 
 
 def learning_rate_at(step: int, steps: int, peak: float, warmup: int) -> float:
@@ -44,6 +69,12 @@ def learning_rate_at(step: int, steps: int, peak: float, warmup: int) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every parameter group this learning rate."""
+    """Give every parameter group this learning rate, times its factor."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["factor"]
+
+
+def learning_rate_of(optimizer: torch.optim.Optimizer) -> float:
+    """Return the rate that :func:`set_learning_rate` was given."""
+    group = optimizer.param_groups[0]
+    return float(group["lr"] / group["factor"])

@@ -21,7 +21,7 @@ from torch import nn
 from napari_ssl_pretrain.data.tiling import blend_weight, tiles
 from napari_ssl_pretrain.engine.load import load_weights, without_head
 from napari_ssl_pretrain.engine.machine import fresh_network
-from napari_ssl_pretrain.engine.optim import learning_rate_at
+from napari_ssl_pretrain.engine.optim import learning_rate_at, rate_factors
 from napari_ssl_pretrain.spec.backbones import BACKBONES
 from napari_ssl_pretrain.spec.transfer import CONTROL
 
@@ -142,12 +142,14 @@ def shuffled(
 def make_groups(model: Backbone, arm: Arm) -> list[dict[str, object]]:
     """Return parameter groups: ``encoder`` says whether they wait, ``factor`` scales the rate."""
     depth = len(getattr(model, "blocks", ()))
+    factors = rate_factors(model)
     found: dict[tuple[bool, float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         encoder = arm in WAITING and name.startswith(model.encoder_prefixes())
         factor = LAYER_DECAY ** (depth - _layer(name, depth)) if encoder and depth else 1.0
+        factor *= factors.get(parameter, 1.0)
         decay = WEIGHT_DECAY if parameter.ndim > 1 else 0.0
         found.setdefault((encoder, factor, decay), []).append(parameter)
     return [
