@@ -194,7 +194,9 @@ class TrainingConfig(Frozen):
     )
     batch_size: Auto | PositiveInt = _option("auto", "Patches a step, over all devices together.")
     learning_rate: Auto | Annotated[float, Field(gt=0, le=10)] = _option(
-        "auto", "Peak learning rate.", advanced=True
+        "auto",
+        "Peak learning rate; without norms, layers with many inputs take less.",
+        advanced=True,
     )
     weight_decay: Auto | Annotated[float, Field(ge=0, le=10)] = _option(
         "auto", "Weight decay of the weight matrices.", advanced=True
