@@ -36,7 +36,7 @@ def make_optimizer(
     return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=device in {"cpu", "cuda"})
 
 
-def rate_factors(model: nn.Module) -> Mapping[nn.Parameter, float]:
+def rate_factors(model: nn.Module) -> Mapping[torch.Tensor, float]:
     """Return what the learning rate of weights is multiplied by, where that is not 1.
 
     One step of Adam moves every weight by about the rate, and so a unit's sum by the rate times
