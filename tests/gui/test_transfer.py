@@ -286,10 +286,10 @@ def test_the_time_is_told_before_the_start(make: Make) -> None:
     estimate = dock.findChild(QLabel, "estimate")
     assert estimate is not None
     shown = estimate.text()
-    assert shown.startswith("About 38 min: 3 repetitions x 3 label counts x 4 networks x 60 s")
+    assert shown.startswith("Up to about 38 min: 3 repetitions x 3 label counts x 4 networks x 60 s")
     assert "2 min to choose learning rates" in shown
     dock.form.set("seeds", 1)
-    assert estimate.text().startswith("About 14 min: 1 repetition x 3")
+    assert estimate.text().startswith("Up to about 14 min: 1 repetition x 3")
     dock.form.set("n_labels", "many")
     assert estimate.text() == ""
 
@@ -298,7 +298,7 @@ def test_the_estimate_counts_what_the_study_does() -> None:
     config = TransferConfig(checkpoint="c", images="i", labels="l", minutes=10, seeds=2)
     wanted = 2 * 3 * 4 * 10 + 2 * len(RATES) * SWEEP_SHARE * 10
     assert config.total_minutes == pytest.approx(wanted)
-    assert "About 4 h 18 min" in estimate_line(config)
+    assert "Up to about 4 h 18 min" in estimate_line(config)
 
 
 def test_a_finished_run_is_offered(make: Make, qtbot: Any, tmp_path: Path) -> None:

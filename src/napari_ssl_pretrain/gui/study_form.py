@@ -171,7 +171,7 @@ def estimate_line(config: TransferConfig) -> str:
     rates = duration(60 * config.sweep_minutes)
     total = duration(60 * config.total_minutes)
     return (
-        f"About {total}: {' x '.join(parts)}, and {rates} to choose learning rates. "
+        f"Up to about {total}: {' x '.join(parts)}, and {rates} to choose learning rates. "
         "Reading and scoring the images come on top."
     )
 
