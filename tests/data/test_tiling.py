@@ -24,8 +24,14 @@ def test_one_axis(case):
     assert (steps <= tile - overlap).all()
     if multiple <= tile - overlap:
         assert all(start % multiple == 0 for start in starts[:-1])
-    fewest = -(-max(0, size - tile) // (tile - overlap)) + 1
-    assert multiple > 1 or len(starts) == fewest
+    step = multiple if multiple <= tile - overlap else 1
+    longest = (tile - overlap) // step * step
+    assert len(starts) == -(-max(0, size - tile) // longest) + 1
+
+
+def test_steps_are_as_long_as_whole_tokens_allow():
+    assert tile_starts(512, 128, 32, 16) == [0, 96, 192, 288, 384]
+    assert tile_starts(128, 32, 8, 8) == [0, 24, 48, 72, 96]
 
 
 def test_tokens_stay_whole_where_they_divide_image_and_tile():

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 def tile_starts(size: int, tile: int, overlap: int, multiple: int = 1) -> list[int]:
-    """Return where tiles begin along one axis: even steps, the last one ends with the image.
+    """Return where tiles begin along one axis: as few as may be, the last one ends with the image.
+
+    Steps are even, but for one ``multiple``.
 
     Parameters
     ----------
@@ -36,10 +38,10 @@ def tile_starts(size: int, tile: int, overlap: int, multiple: int = 1) -> list[i
     last = max(0, size - tile)
     room = tile - overlap
     multiple = multiple if multiple <= room else 1
-    # rounding down to a multiple moves neighbours apart by less than one multiple
-    count = -(-last // (room - multiple + 1)) + 1
-    starts = [last * k // max(1, count - 1) for k in range(count)]
-    return sorted({*(s // multiple * multiple for s in starts[:-1]), starts[-1]})
+    steps = -(-last // multiple)
+    count = -(-steps // (room // multiple))
+    starts = [steps * k // max(1, count) * multiple for k in range(count)]
+    return [*starts, last]
 
 
 def tiles(

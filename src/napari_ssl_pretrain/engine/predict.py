@@ -16,6 +16,7 @@ from napari_ssl_pretrain.engine.inputs import (
     output_folder,
 )
 from napari_ssl_pretrain.engine.load import load_network
+from napari_ssl_pretrain.engine.machine import keep_freed_memory
 from napari_ssl_pretrain.engine.making import ImageMaker
 from napari_ssl_pretrain.errors import DataError
 from napari_ssl_pretrain.pretext import Crappify
@@ -74,6 +75,8 @@ def predict(
     paths = [str(p) for p in ([input] if isinstance(input, str | Path) else input)]
     images = open_inputs(paths, config, state, Path(checkpoint), say)
     output = output_folder(Path(output), images)
+    if where == "cpu":
+        keep_freed_memory()
     precision = "bf16" if has_fast_bf16(where) else "fp32"
     voxel_size = tuple(state["voxel_size"]) if state["voxel_size"] else None
     task = make_task(config, voxel_size)
