@@ -1,10 +1,10 @@
-"""Peak memory over the size of the image: training and predict, on volumes with holes.
+"""Peak memory over the size of the image: training, test and predict, on volumes with holes.
 
 For each format and size a sparse volume is made, a tiny network is trained on it through the
-command line, and ``predict`` is begun. The memory of all processes of the command is looked at
-ten times a second. ``predict`` of a large volume takes long: it is ended after ``--seconds``, and
-the table says which part of the volume was done by then; nothing that is held grows after that,
-because the volume is gone through slab by slab::
+command line, trained again with the volume as its test, and used by ``predict``. The memory of all
+processes of the command is looked at ten times a second. Volumes of up to ``--whole`` GB are gone
+through to their end; of larger ones test and ``predict`` are ended after ``--seconds``, and the
+table says which part was done by then: they are gone through slab by slab, each as large::
 
     python benchmarks/memory_curve.py --out FOLDER --sizes 1 4 16 40 --formats tiff tiled zarr
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ import psutil
 from sparse_images import FORMATS, make_volume
 
 COMMAND = [sys.executable, "-m", "napari_ssl_pretrain"]
+COMMANDS = ("train", "test", "predict")
 LIMIT_GB = 3.0
 NETWORKS = {
     "crappify": {"name": "residual_unet", "features_per_stage": [4, 8]},
@@ -56,12 +58,23 @@ class Cell:
 
 
 class Watch:
-    """Looks at the memory of a process and its children, and at what it says."""
+    """Looks at the memory of a process and its children, and at what it says.
 
-    def __init__(self, words: list[str], limit: float) -> None:
+    Parameters
+    ----------
+    words
+        The command.
+    stage
+        The part of its work that is ended after ``limit`` seconds.
+    limit
+        Seconds.
+    """
+
+    def __init__(self, words: list[str], stage: str, limit: float) -> None:
         self.peak = 0
         self.done = 0.0
         self.errors: list[str] = []
+        self._stage, self._since = stage, math.inf
         began = time.monotonic()
         process = subprocess.Popen(
             [*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -74,7 +87,7 @@ class Watch:
             thread.start()
         while process.poll() is None:
             self.peak = max(self.peak, tree_memory(process.pid))
-            if time.monotonic() - began > limit:
+            if time.monotonic() - self._since > limit:
                 process.terminate()
                 process.wait()
             time.sleep(0.1)
@@ -85,7 +98,8 @@ class Watch:
     def _listen(self, lines) -> None:
         for line in lines:
             event = json.loads(line) if line.startswith("{") else {}
-            if event.get("kind") == "progress" and event.get("stage") == "predict":
+            if event.get("kind") == "progress" and event.get("stage") == self._stage:
+                self._since = min(self._since, time.monotonic())
                 share = event.get("message", "").rpartition("(")[2].rstrip("%)")
                 self.done = float(share) / 100 if share.replace(".", "").isdigit() else self.done
                 self.done = 1.0 if event["done"] == event["total"] else self.done
@@ -103,11 +117,12 @@ def tree_memory(pid: int) -> int:
         return 0
 
 
-def job(folder: Path, volume: Path, task: str, steps: int) -> Path:
-    """Write the configuration of a tiny network."""
-    path = folder / f"{task}.yaml"
+def job(folder: Path, volume: Path, task: str, steps: int, *, test: bool = False) -> Path:
+    """Write the configuration of a tiny network; ``test`` makes the volume its test as well."""
+    name = f"{task}_tested" if test else task
+    path = folder / f"{name}.yaml"
     fields = {
-        "name": task,
+        "name": name,
         "result_dir": str(folder / "results"),
         "data": {"train": str(volume), "patch_size": [32, 64, 64]},
         "pretext": {"task": task, "token_size": 16},
@@ -115,23 +130,37 @@ def job(folder: Path, volume: Path, task: str, steps: int) -> Path:
         "training": {"epochs": 2, "steps_per_epoch": steps // 2, "batch_size": 4},
         "compute": {"device": "cpu", "workers": 1},
     }
+    fields["data"] |= {"test": str(volume)} if test else {}
     path.write_text(json.dumps(fields))  # JSON is YAML
     return path
 
 
 def measure(folder: Path, kind: str, size: float, task: str, options: argparse.Namespace):
-    """Train and predict; yield a cell of each."""
+    """Train, test and predict; yield a cell of each."""
     volume = make_volume(folder / "images", kind, size)
-    config = job(folder, volume, task, options.steps)
-    trained = Watch(["run", "--config", str(config), "--json"], options.train_seconds)
-    if trained.code:
-        print("".join(trained.errors[-5:]), file=sys.stderr)
-    yield Cell(kind, size, task, "train", trained.peak / 1e9, trained.seconds, 1.0, trained.code)
-    checkpoint = folder / "results" / task / "checkpoints" / f"{task}_1-checkpoint-best.pth"
-    words = ["predict", "--checkpoint", str(checkpoint), "--input", str(volume)]
-    words += ["--output", str(folder / "predicted"), "--device", "cpu", "--json"]
-    made = Watch(words, options.seconds)
-    yield Cell(kind, size, task, "predict", made.peak / 1e9, made.seconds, made.done, made.code)
+    limit = math.inf if size <= options.whole else options.seconds
+    results = folder / "results"
+
+    def cell(command: str, words: list[str], stage: str, done: float | None = None) -> Cell:
+        seen = Watch([*words, "--json"], stage, limit)
+        ended = seen.code < 0 or (stage == "test" and seen.done < 1)
+        if seen.code and not ended:
+            print("".join(seen.errors[-5:]), file=sys.stderr)
+        share = seen.done if done is None else done
+        return Cell(kind, size, task, command, seen.peak / 1e9, seen.seconds, share, seen.code)
+
+    if "train" in options.commands or "predict" in options.commands:
+        words = ["run", "--config", str(job(folder, volume, task, options.steps))]
+        yield cell("train", words, "", 1.0)
+    if "test" in options.commands:
+        words = ["run", "--config", str(job(folder, volume, task, options.steps, test=True))]
+        yield cell("test", words, "test")
+        shutil.rmtree(results / f"{task}_tested", ignore_errors=True)
+    if "predict" in options.commands:
+        checkpoint = results / task / "checkpoints" / f"{task}_1-checkpoint-best.pth"
+        words = ["predict", "--checkpoint", str(checkpoint), "--input", str(volume)]
+        words += ["--output", str(folder / "predicted"), "--device", "cpu"]
+        yield cell("predict", words, "predict")
 
 
 def draw(cells: list[Cell], path: Path) -> None:
@@ -157,8 +186,9 @@ def main() -> int:
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS)
     parser.add_argument("--tasks", nargs="+", default=["masking"])
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=60, help="after which predict is ended")
-    parser.add_argument("--train-seconds", type=float, default=900)
+    parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=COMMANDS)
+    parser.add_argument("--whole", type=float, default=4, help="GB that are done to their end")
+    parser.add_argument("--seconds", type=float, default=150, help="of test, and of predict, else")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     cells: list[Cell] = []

@@ -10,6 +10,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from napari_ssl_pretrain.cli import check
+from napari_ssl_pretrain.cli import report as reports
+
 LIGHT = ("--set", "backbone.size=tiny", "training.batch_size=2", "data.patch_size=[32, 32]")
 """Settings whose trial steps take no time."""
 
@@ -123,3 +126,14 @@ def test_the_table_needs_no_torch(images):
         "code = main(['check', 'images']); assert 'torch' not in sys.modules; sys.exit(code)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=images.parent, capture_output=True)
+
+
+@pytest.mark.usefixtures("images")
+def test_how_many_files_and_pixels_are_read_goes_to_the_error_stream(say, monkeypatch):
+    monkeypatch.setattr(check, "TELL_SECONDS", -1)
+    monkeypatch.setattr(reports, "SECONDS_BETWEEN_LINES", 0)
+    said = say("check", "images", "--full", "--json", *LIGHT)
+    assert json.loads(said.out)["images"]
+    assert "Reading headers: 4 of 4" in said.err
+    pixels = 4 * 48 * 48
+    assert f"Reading pixels: {pixels} of {pixels}" in said.err

@@ -249,9 +249,7 @@ def of_damaged_zarr():
         "torn-shard.zarr": torn(chunks=(2, 10, 10), shards=(6, 40, 50)),
         "torn-2.zarr": torn(zarr_format=2),
         "zero-byte-chunk.zarr": torn(0.0),
-        "lost-chunk.zarr": Awkward(
-            lost_chunk, "CYX", "stores 11 of 12 chunks, the others are read as 0"
-        ),
+        "lost-chunk.zarr": Awkward(lost_chunk, "CYX", "lacks 1 of 12 chunks, which are read as 0"),
     }
 
 

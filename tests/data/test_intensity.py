@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from image_samples import as_frames, memory_image, sample
 
+from napari_ssl_pretrain.data import boxes
 from napari_ssl_pretrain.data import intensity as intensity_module
 from napari_ssl_pretrain.data.intensity import (
     PERCENTILES,
@@ -149,3 +150,13 @@ def test_float_images_beyond_one_are_divided_by_their_largest():
     array = sample("CYX", "float32")
     assert (measure_array(array / 1000, "divide").scale == 1).all()
     np.testing.assert_allclose(measure_array(array, "divide").scale, array.max())
+
+
+def test_how_many_pixels_are_read_is_told(monkeypatch):
+    array = np.arange(6 * 40 * 50, dtype=np.uint16).reshape(6, 40, 50)
+    image, told = memory_image(array, "ZYX", 3), []
+    measure(image, "zscore", progress=lambda *n: told.append(n))
+    assert told[-1] == (array.size, array.size)
+    monkeypatch.setattr(boxes, "EXACT_BYTES", 100)
+    measure(image, "zscore", progress=lambda *n: told.append(n))
+    assert told[-1][0] == told[-1][1]

@@ -6,7 +6,7 @@ from scipy.ndimage import gaussian_filter
 from skimage import data, draw
 from skimage.restoration import inpaint_biharmonic
 
-from napari_ssl_pretrain.engine import inpaint
+from napari_ssl_pretrain.engine import inpaint, multilevel
 from napari_ssl_pretrain.engine.inpaint import smooth_inpaint
 
 
@@ -120,3 +120,24 @@ def test_is_fast_enough():
     start = time.perf_counter()
     smooth_inpaint(noise, hidden)
     assert time.perf_counter() - start < 6
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"), [((7, 10), (0, 1)), ((5, 6, 9), (1, 2)), ((1, 4), (1,))]
+)
+def test_the_coarse_grids_add_up_to_a_symmetric_help(shape, axes):
+    rng = np.random.default_rng(0)
+    coarse_shape = [-(-n // 2) if k in axes else n for k, n in enumerate(shape)]
+    fine = rng.normal(size=(2, *shape)).astype(np.float32)
+    coarse = rng.normal(size=(2, *coarse_shape)).astype(np.float32)
+    down, up = multilevel._restrict(fine, axes), multilevel._prolong(coarse, axes, shape)
+    assert np.vdot(down, coarse) == pytest.approx(np.vdot(fine, up), rel=1e-4)
+
+
+def test_a_search_of_few_steps_comes_as_close_as_one_of_many(monkeypatch):
+    image = data.cell()[100:260, :192].astype(np.float64)
+    hidden = hide_tokens(image.shape, (16, 16))
+    soon = smooth_inpaint(image[None], hidden)
+    monkeypatch.setattr(inpaint, "_TOLERANCE", 1e-8)
+    exact = smooth_inpaint(image[None], hidden)
+    assert np.abs(soon - exact).max() < 0.1 * image.std()

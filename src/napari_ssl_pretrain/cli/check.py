@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from napari_ssl_pretrain.cli import text
+from napari_ssl_pretrain.cli.output import make_progress
 from napari_ssl_pretrain.cli.parser import UsageError
 from napari_ssl_pretrain.cli.source import apply_options, load_config
 from napari_ssl_pretrain.data.survey import Survey, survey
 from napari_ssl_pretrain.errors import DataError
+from napari_ssl_pretrain.spec import events as ev
 from napari_ssl_pretrain.spec.config import PretrainConfig
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from napari_ssl_pretrain.cli.report import Report
     from napari_ssl_pretrain.data.images import Image
 
+TELL_SECONDS = 0.2
 SETS = ("train", "validation", "test")
 
 
@@ -55,10 +61,12 @@ class Pixels:
 def command(args: Namespace) -> int:
     """Show the images, what is skipped, and what would be chosen for them."""
     configs, notes = _configs(args)
-    found = survey(configs[0].data)
-    pixels = (
-        {image.info.path: read_pixels(image) for _, image in _images(found)} if args.full else {}
-    )
+    report = make_progress()
+    try:
+        found = survey(configs[0].data, progress=_teller("scan", report))
+        pixels = read_all(found, _teller("pixels", report)) if args.full else {}
+    finally:
+        report.close()
     if args.json:
         fields = as_json(found, pixels)
         fields["notes"] = [*notes, *fields["notes"]]
@@ -113,15 +121,51 @@ def _images(found: Survey) -> Iterator[tuple[str, Image]]:
             yield name, image
 
 
-def read_pixels(image: Image) -> Pixels:
-    """Read an image whole, slab by slab."""
+def _teller(stage: Literal["scan", "pixels"], report: Report) -> Callable[[int, int], None]:
+    """Return what is told how much is done, and of how much; it passes that on with the time."""
+    began = told = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told > TELL_SECONDS:
+            told, left = now, (now - began) * (total - done) / max(1, done)
+            report(ev.Progress(stage=stage, done=done, total=total, seconds_left=left))
+
+    return tell
+
+
+def read_all(found: Survey, tell: Callable[[int, int], None]) -> dict[Path, Pixels]:
+    """Read every image whole; ``tell`` is told how many pixels are read, and how many there are."""
+    images = [image for _, image in _images(found)]
+    total, before = sum(map(_pixel_count, images)), 0
+    read: dict[Path, Pixels] = {}
+    for image in images:
+        read[image.info.path] = read_pixels(image, partial(_tell_more, tell, before, total))
+        before += _pixel_count(image)
+    return read
+
+
+def _tell_more(tell: Callable[[int, int], None], before: int, total: int, done: int) -> None:
+    tell(before + done, total)
+
+
+def _pixel_count(image: Image) -> int:
+    return image.frames * image.in_channels * math.prod(image.spatial)
+
+
+def read_pixels(image: Image, tell: Callable[[int], None]) -> Pixels:
+    """Read an image whole, slab by slab; ``tell`` is told how many pixels are read."""
     import numpy as np  # noqa: PLC0415 - with the images
 
+    done = 0
     lows, highs, not_finite = [], [], 0
     try:
         for frame in range(image.frames):
             for region in _slabs(image.spatial):
                 block = image.read(frame, region)
+                done += block.size
+                tell(done)
                 finite = block[np.isfinite(block)] if block.dtype.kind == "f" else block.ravel()
                 not_finite += block.size - finite.size
                 if finite.size:

@@ -24,3 +24,14 @@ def make_report(*, as_json: bool) -> Report:
 
         return BarReport()
     return reports.PlainReport()
+
+
+def make_progress() -> Report:
+    """Return bars on a terminal, or plain lines, on the standard error: how far a command is."""
+    if sys.stderr.isatty():
+        from rich.console import Console  # noqa: PLC0415 - rich only here
+
+        from napari_ssl_pretrain.cli.bars import BarReport  # noqa: PLC0415
+
+        return BarReport(Console(stderr=True, highlight=False, soft_wrap=True))
+    return reports.PlainProgress()

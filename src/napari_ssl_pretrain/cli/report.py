@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 STAGES = {
     "scan": "Reading headers",
+    "pixels": "Reading pixels",
     "prepare": "Preparing",
     "validate": "Validating",
     "test": "Testing",
@@ -143,6 +144,15 @@ class PlainReport:
     def _run_finished(self, event: ev.RunFinished) -> None:
         if event.state != "failed":  # the error line says it
             self.note(finished_line(event))
+
+
+class PlainProgress(PlainReport):
+    """The same on the standard error, beside what a command prints for others to read."""
+
+    def note(self, sentence: str) -> None:
+        """Print a line at once."""
+        self._last_line = time.monotonic()
+        print(text.plain(sentence), file=sys.stderr, flush=True)
 
 
 def data_lines(event: ev.DataChecked) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from napari_ssl_pretrain.data.boxes import cut, is_sampled, spread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from napari_ssl_pretrain.data.images import Image
 
@@ -93,6 +93,7 @@ def measure(
     normalization: Normalization,
     custom: Statistics | None = None,
     memory_gb: float = 0.25,
+    progress: Callable[[int, int], None] | None = None,
 ) -> ImageIntensity:
     """Measure an image, all its frames, in blocks; a huge one in boxes spread over it.
 
@@ -107,6 +108,8 @@ def measure(
     memory_gb
         Memory for the pixels of floating-point images of which percentiles are wanted; larger
         ones are sampled evenly.
+    progress
+        Told the number of pixels read, and of all that are to be.
 
     Raises
     ------
@@ -117,7 +120,8 @@ def measure(
     """
     voxels = image.frames * math.prod(image.spatial)
     ranks = _Ranks(image.info.dtype, image.in_channels, voxels, memory_gb)
-    return _measure(blocks(image), ranks, image.info.dtype, normalization, custom)
+    parts = blocks(image) if progress is None else _counted(image, progress)
+    return _measure(parts, ranks, image.info.dtype, normalization, custom)
 
 
 def measure_blocks(
@@ -209,6 +213,18 @@ def blocks(image: Image) -> Iterator[np.ndarray]:
     for frame in range(image.frames):
         for box in cut(image.spatial, voxels):
             yield image.read(frame, box)
+
+
+def _counted(image: Image, progress: Callable[[int, int], None]) -> Iterator[np.ndarray]:
+    """Read the blocks of an image and tell how many pixels were."""
+    done, total = 0, image.frames * image.in_channels * math.prod(image.spatial)
+    if is_sampled(image):
+        sizes = [math.prod(s.stop - s.start for s in box) for _, box in spread(image)]
+        total = image.in_channels * sum(sizes)
+    for block in blocks(image):
+        yield block
+        done += block.size
+        progress(done, total)
 
 
 def _intensity(

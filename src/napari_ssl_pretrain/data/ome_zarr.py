@@ -34,8 +34,8 @@ _RATIO = 200_000
 """No more bytes of an image than this stand for one byte stored."""
 _SPARSE = 1 << 38
 """Bytes up to which an image may leave out any number of chunks, for they cost nothing to read."""
-_COUNTED = 100_000
-"""Chunks up to which those that are missing are counted."""
+_COUNTED = 1_000_000
+"""Files up to which the chunks that are stored are counted."""
 _BLOSC_HEAD = 16
 """Bytes of the header of a Blosc chunk; the last four count all of its bytes."""
 _MANY, _TINY = 1_000_000, 64
@@ -191,12 +191,12 @@ def _missing(array: Any, folder: Path) -> list[str]:
     """
     stored = array.shards or array.chunks
     number = math.prod(-(-n // c) for n, c in zip(array.shape, stored, strict=True))
-    if number > _COUNTED:
-        return []
-    held = sum(len(set(files) - _METADATA) for _, _, files in os.walk(folder))
-    if held >= number:
-        return []
-    return [f"stores {held} of {number} chunks, the others are read as {array.fill_value}"]
+    held = 0
+    for _, _, files in os.walk(folder):
+        held += len(set(files) - _METADATA)
+        if held >= min(number, _COUNTED):
+            return []
+    return [f"lacks {number - held} of {number} chunks, which are read as {array.fill_value}"]
 
 
 def _level_0(group: Any, path: Path, notes: list[str]) -> tuple[Any, dict[str, Any]]:

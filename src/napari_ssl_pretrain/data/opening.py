@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -86,15 +87,22 @@ def _without_ending(path: Path) -> str:
     return path.stem
 
 
-def kind_of(path: Path) -> tuple[str, str]:
+def kind_of(path: Path, mode: int) -> tuple[str, str]:
     """Return which reader a file needs, by its first bytes, and a note where its name says another.
+
+    Parameters
+    ----------
+    path
+        The file or folder.
+    mode
+        What the file system says that it is.
 
     Raises
     ------
     RefusedError
         It is no image that can be read here.
     """
-    if path.is_dir():
+    if stat.S_ISDIR(mode):
         if is_zarr(path):
             return "zarr", ""
         if path.suffix.lower() in (".zarr", ".n5"):
@@ -103,9 +111,9 @@ def kind_of(path: Path) -> tuple[str, str]:
                 "Copy or export it again.",
             )
         raise RefusedError("is a folder, not an image", "Name an image, or an OME-Zarr folder.")
-    if not path.is_file():  # a pipe or a device could be read without end
+    if not stat.S_ISREG(mode):  # a pipe or a device could be read without end
         raise RefusedError("is no regular file", "Copy the image itself there.")
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         head = file.read(HEAD)
     if not head:
         raise RefusedError("is empty (0 bytes)", "Copy or export it again.")
@@ -135,15 +143,19 @@ def read_header(path: Path, axes: str = "auto") -> Found:
         It does not have the axes given.
     """
     path = Path(path)
-    if not path.exists():
-        raise DataError(path, "does not exist", remedy="Check the path.")
     try:
-        kind, note = kind_of(path)
+        mode = path.stat().st_mode
+    except PermissionError:
+        _refuse_access(path)
+    except (OSError, ValueError):  # links in a circle, a name that none can have
+        raise DataError(path, "does not exist", remedy="Check the path.") from None
+    try:
+        kind, note = kind_of(path, mode)
         reader: Reader = import_module(f"napari_ssl_pretrain.data.{_READERS[kind]}").read_header
         header = reader(path)
         letters, assumed = settle(header.stored, header.shape, axes)
     except PermissionError:
-        raise DataError(path, "may not be read", remedy="Check its permissions.") from None
+        _refuse_access(path)
     except ConfigError as error:
         raise ConfigError(
             error.subject, f"{path.name}: {error.rule}", value=error.value, remedy=error.remedy
@@ -160,6 +172,10 @@ def read_header(path: Path, axes: str = "auto") -> Found:
     unit = header.unit if sizes else None
     info = ImageInfo(path, image_name(path), letters, header.shape, dtype, sizes, unit, notes)
     return Found(info, header)
+
+
+def _refuse_access(path: Path) -> NoReturn:
+    raise DataError(path, "may not be read", remedy="Check its permissions.") from None
 
 
 def open_image(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8, 18: 8}
 _INTEGERS = {3: "u2", 4: "u4", 16: "u8", 18: "u8"}
+_NUMBERS = {2: "H", 4: "I", 8: "Q"}
 _DESCRIPTION = 270
 _OFFSETS = (273, 324)
 _COUNTS = (279, 325)
@@ -74,6 +75,7 @@ class _Tables:
         self.count_width = 8 if big else 2
         self.width = 8 if big else 4
         self.entry = 4 + 2 * self.width
+        self._entries = struct.Struct(order + ("HHQ8s" if big else "HHI4s"))
 
     def number(self, data: bytes) -> int:
         """Return the unsigned integer of 2, 4 or 8 bytes.
@@ -83,10 +85,9 @@ class _Tables:
         CutError
             There are fewer bytes.
         """
-        names = {2: "H", 4: "I", 8: "Q"}
-        if len(data) not in names:
+        if len(data) not in _NUMBERS:
             raise CutError(self.size + 1)
-        return int(struct.unpack(self.order + names[len(data)], data)[0])
+        return int(struct.unpack(self.order + _NUMBERS[len(data)], data)[0])
 
     def take(self, offset: int, length: int) -> bytes:
         """Read bytes that have to be there.
@@ -121,15 +122,13 @@ class _Tables:
         end = offset + len(table)
         offsets = counts = np.zeros(0, np.int64)
         sparse = False
-        for start in range(0, count * self.entry, self.entry):
-            field = table[start : start + self.entry]
-            tag = self.number(field[:2])
+        for tag, kind, length, inside in self._entries.iter_unpack(table[: -self.width]):
             if tag == _DESCRIPTION:
-                self.values(field)
+                self.values(kind, length, inside)
             elif tag in _OFFSETS:
-                offsets = self.values(field)
+                offsets = self.values(kind, length, inside)
             elif tag in _COUNTS:
-                counts = self.values(field)
+                counts = self.values(kind, length, inside)
             sparse = sparse or tag == _NO_DATA
         if not sparse and not (offsets.all() and counts.all()):
             raise RefusedError(
@@ -140,12 +139,10 @@ class _Tables:
             end = max(end, int((offsets + counts)[counts > 0].max(initial=0)))
         return end, self.number(table[-self.width :])
 
-    def values(self, field: bytes) -> np.ndarray:
+    def values(self, kind: int, length: int, inside: bytes) -> np.ndarray:
         """Return the integers of an entry, wherever they are; none where it holds no integers."""
-        kind = self.number(field[2:4])
-        length = self.number(field[4 : 4 + self.width]) * _BYTES.get(kind, 1)
-        inside = field[4 + self.width :]
-        data = inside[:length] if length <= self.width else self.take(self.number(inside), length)
+        size = length * _BYTES.get(kind, 1)
+        data = inside[:size] if size <= self.width else self.take(self.number(inside), size)
         if kind not in _INTEGERS:
             return np.zeros(0, np.int64)
         return np.frombuffer(data, self.order + _INTEGERS[kind]).astype(np.int64)

@@ -190,6 +190,8 @@ def to_dtype(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if dtype.kind in "ui":
         limits = np.iinfo(dtype)
         low, high = limits.min, limits.max
+        if array.dtype == np.float32 and dtype.itemsize <= 2:  # noqa: PLR2004
+            return _rounded(array, low, high).astype(dtype)
         if array.dtype.kind == "f":
             array = np.nan_to_num(np.rint(array.astype(np.float64)))
             # no double equals the largest 64-bit integers; the next one below is in their range
@@ -202,6 +204,16 @@ def to_dtype(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
         limit = np.finfo(dtype).max
         array = np.where(np.isfinite(array), np.clip(array, -limit, limit), array)
     return np.asarray(array.astype(dtype))
+
+
+def _rounded(array: np.ndarray, low: int, high: int) -> np.ndarray:
+    """Round and clip single precision, which holds all integers of 16 bits; NaN becomes 0."""
+    rounded: np.ndarray = np.rint(array)
+    np.clip(rounded, low, high, out=rounded)
+    unknown = np.isnan(rounded)
+    if unknown.any():
+        rounded[unknown] = 0
+    return rounded
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -7,6 +7,7 @@ longer be decoded a ``DataError``.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 AUG_SAMPLES = 10
 """How many samples of what the network is shown a run leaves."""
+
+
+WRITERS = 2
+"""Images that are written at a time, each of which is in memory once more meanwhile."""
 
 
 def mae_check_frames(
@@ -47,17 +52,25 @@ def mae_check_frames(
     -------
     All in the source's dtype, but ``hidden``, which is uint8: 1 where hidden.
     """
+    made = to_dtype(np.asarray(prediction), source.dtype)
+    return {kind: _mae_check(kind, source, made, hidden, mean) for kind in CHECK_KINDS}
+
+
+def _mae_check(
+    kind: CheckKind, source: np.ndarray, made: np.ndarray, hidden: np.ndarray, mean: np.ndarray
+) -> np.ndarray:
+    """Return one kind of MAE check of a frame; ``made`` is of the source's dtype."""
+    if kind == "original":
+        return source
+    if kind == "reconstruction":
+        return made
     covered = np.broadcast_to(np.asarray(hidden, bool), source.shape)
-    output = to_dtype(np.asarray(prediction), source.dtype)
+    if kind == "hidden":
+        return covered.astype(np.uint8)
+    if kind == "reconstruction_and_visible":
+        return np.where(covered, made, source)
     level = to_dtype(np.asarray(mean, np.float64), source.dtype)
-    level = level.reshape((-1,) + (1,) * hidden.ndim)
-    return {
-        "original": source,
-        "masked": np.where(covered, level, source),
-        "reconstruction": output,
-        "reconstruction_and_visible": np.where(covered, output, source),
-        "hidden": covered.astype(np.uint8),
-    }
+    return np.where(covered, level.reshape((-1,) + (1,) * hidden.ndim), source)
 
 
 def save_mae_checks(
@@ -85,14 +98,18 @@ def save_mae_checks(
     step
         Training steps behind the network.
     """
-    saved = []
-    for kind in CHECK_KINDS:
+    dtype = image.info.dtype
+    made = [to_dtype(np.asarray(p), dtype) for p in predictions]
+
+    def save(kind: CheckKind) -> ev.ImageSaved:
         frames = (
-            mae_check_frames(image.read(k), predictions[k], hidden[k], mean)[kind]
-            for k in range(image.frames)
+            _mae_check(kind, image.read(k), made[k], hidden[k], mean) for k in range(image.frames)
         )
-        saved.append(save_image(path_of(kind), frames, image, kind, step))
-    return saved
+        return save_image(path_of(kind), frames, image, kind, step)
+
+    # compression leaves other threads alone
+    with ThreadPoolExecutor(WRITERS, thread_name_prefix="writer") as pool:
+        return list(pool.map(save, CHECK_KINDS))
 
 
 def save_image(

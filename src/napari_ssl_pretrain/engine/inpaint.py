@@ -7,15 +7,19 @@ every hole. The tension between them was better than either on electron microsco
 
 Neighbours along a rough axis say less than those along a smooth one (the planes of an anisotropic
 volume, say), so each axis is weighted by the inverse of the mean squared difference of visible
-neighbours. Solved by conjugate gradients, coarse to fine; the cost is linear in the size.
+neighbours. Solved by conjugate gradients, coarse to fine, on each grid with the help of all
+coarser ones (``multilevel.py``); the cost is linear in the size.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from napari_ssl_pretrain.engine.multilevel import Preconditioner
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -30,8 +34,11 @@ LARGE = 2**25
 MARGIN = 64
 """Images of more values are filled in parts, with this many pixels of the neighbour's."""
 
+_SMALL = 2000
+"""Grids of so many pixels are searched without the help of coarser ones."""
+
 _ITERATIONS = 300
-_TOLERANCE = 1e-5
+_TOLERANCE = 1e-4
 """The search ends when a step lowers the energy by no more than this part of all steps before."""
 
 
@@ -147,22 +154,57 @@ def _axis_weights(values: np.ndarray, known: np.ndarray) -> tuple[float, ...]:
     return tuple(1.0 if math.isnan(r) else smoothest / max(r, smoothest) for r in rough)
 
 
+@dataclass(frozen=True)
+class _Grid:
+    """A grid: sums of pixels of the finest one, how many are known, and what is minimised."""
+
+    values: np.ndarray
+    count: np.ndarray
+    energy: _Energy
+    halved: tuple[int, ...]
+
+    @property
+    def free(self) -> np.ndarray:
+        """The pixels that are sought."""
+        unseen: np.ndarray = self.count == 0
+        return unseen
+
+    @property
+    def mean(self) -> np.ndarray:
+        """What is known, 0 elsewhere."""
+        known: np.ndarray = self.values / np.maximum(self.count, 1)
+        return known
+
+
 def _interpolate(values: np.ndarray, count: np.ndarray, energy: _Energy) -> np.ndarray:
     """Fill the pixels of ``C *spatial`` whose ``count`` is 0.
 
-    ``values`` are sums over ``count`` pixels of the finest grid. The solution on the next coarser
-    grid is where the search begins.
+    The solution on each grid is where the search on the next finer one begins.
     """
-    free = count == 0
-    mean: np.ndarray = values / np.maximum(count, 1)
-    if not free.any():
-        return mean
-    axes = _axes_to_halve(count.shape, energy.weights)
-    if not axes:
-        return mean
-    coarse = _interpolate(_halve(values, axes, first=1), _halve(count, axes), energy.coarser(axes))
-    start: np.ndarray = np.where(free, _double(coarse, axes, count.shape), mean)
-    return _minimize(start, free, energy)
+    *finer, coarsest = _grids(values, count, energy)
+    filled = coarsest.mean
+    for number in reversed(range(len(finer))):
+        grid = finer[number]
+        below = [*finer[number + 1 :], coarsest]
+        halved = [g.halved for g in finer[number:]]
+        coarser = [(axes, g.free) for axes, g in zip(halved, below, strict=True)]
+        coarser = coarser if grid.count.size > _SMALL else []
+        help_ = Preconditioner(grid.free, grid.energy.weights, grid.energy.tension, coarser)
+        start = np.where(grid.free, _double(filled, grid.halved, grid.count.shape), grid.mean)
+        filled = _minimize(start, grid.free, grid.energy, help_)
+    return filled
+
+
+def _grids(values: np.ndarray, count: np.ndarray, energy: _Energy) -> list[_Grid]:
+    """Halve a grid until every pixel holds a known one."""
+    grids: list[_Grid] = []
+    while True:
+        axes = _axes_to_halve(count.shape, energy.weights) if (count == 0).any() else ()
+        grids.append(_Grid(values, count, energy, axes))
+        if not axes:
+            return grids
+        values, count = _halve(values, axes, first=1), _halve(count, axes)
+        energy = energy.coarser(axes)
 
 
 def _axes_to_halve(shape: tuple[int, ...], weights: tuple[float, ...]) -> tuple[int, ...]:
@@ -191,12 +233,15 @@ def _double(values: np.ndarray, axes: tuple[int, ...], shape: tuple[int, ...]) -
     return values
 
 
-def _minimize(values: np.ndarray, free: np.ndarray, energy: _Energy) -> np.ndarray:
+def _minimize(
+    values: np.ndarray, free: np.ndarray, energy: _Energy, precondition: Preconditioner
+) -> np.ndarray:
     """Minimise the energy over the free pixels of ``C *spatial`` by conjugate gradients."""
     unbound = free.astype(np.float32)
     residual = -energy.gradient(values) * unbound
-    direction = residual.copy()
-    left = _inner(residual, residual)
+    step = precondition(residual)
+    direction = step.copy()
+    left = _inner(residual, step)
     gained = np.zeros_like(left)
     for _ in range(_ITERATIONS):
         change = energy.gradient(direction)
@@ -209,9 +254,10 @@ def _minimize(values: np.ndarray, free: np.ndarray, energy: _Energy) -> np.ndarr
             break
         change *= length
         residual -= change
-        before, left = left, _inner(residual, residual)
+        step = precondition(residual)
+        before, left = left, _inner(residual, step)
         direction *= left / np.maximum(before, 1e-30)
-        direction += residual
+        direction += step
     return values
 
 

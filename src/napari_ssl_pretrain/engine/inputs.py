@@ -122,8 +122,9 @@ def open_inputs(
                 remedy="Use images like those of the training.",
             ) from None
         raise error from None
-    for skipped in found.skipped:
-        say(ev.Warned(message=f"{skipped.path} is skipped: {skipped.reason}"))
+    skipped = [f"{one.path} is skipped: {one.reason}" for one in found.skipped]
+    for message in (*skipped, *(f"{note}." for note in found.notes)):
+        say(ev.Warned(message=message))
     if found.in_channels != state["in_channels"]:
         raise CheckpointError(
             checkpoint,

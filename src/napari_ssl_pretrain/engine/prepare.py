@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -153,14 +154,16 @@ def readable(
     return kept, intensities
 
 
-def _teller(message: str, report: Reporter) -> Callable[[int, int], None]:
-    """Return what is told how many images are ready, and passes that on now and then."""
+def _teller(
+    message: str, report: Reporter, stage: Literal["prepare", "pixels"] = "prepare"
+) -> Callable[[int, int], None]:
+    """Return what is told how many images, or pixels, are ready; it passes that on now and then."""
     told = [time.monotonic()]
 
     def tell(done: int, total: int) -> None:
         if done == total or time.monotonic() - told[0] > TELL_SECONDS:
             told[0] = time.monotonic()
-            report(ev.Progress(stage="prepare", done=done, total=total, message=message))
+            report(ev.Progress(stage=stage, done=done, total=total, message=message))
 
     return tell
 
@@ -171,6 +174,14 @@ def _counted(images: Sequence[Image], message: str, report: Reporter) -> Iterato
     for done, image in enumerate(images):
         tell(done, len(images))
         yield image
+
+
+def _measure(plan: Plan, report: Reporter, image: Image) -> ImageIntensity:
+    """Measure an image; of a large one it is told how many pixels were read."""
+    tell = (
+        _teller(f"Measuring {image.info.name}", report, "pixels") if is_large(image) else None
+    )  # fmt: skip
+    return measure(image, plan.config.data.normalization, plan.custom, progress=tell)
 
 
 def prepare_images(
@@ -206,7 +217,7 @@ def prepare_images(
         )
 
     told = _counted(images, f"Measuring {split} images", report)
-    clean, intensities = readable(told, skip, lambda image: measure(image, normalization, custom))
+    clean, intensities = readable(told, skip, partial(_measure, plan, report))
     task = plan.task
     if not isinstance(task, Crappify):
         return ImageSet(clean, None, intensities)

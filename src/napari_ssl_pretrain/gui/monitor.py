@@ -38,6 +38,8 @@ class Activity:
         if not total or time.monotonic() - self._shown < ACTIVITY_SECONDS:
             return
         self._shown = time.monotonic()
+        coarser = max(0, total.bit_length() - 31)  # Qt counts so far, and pixels may be more
+        done, total = done >> coarser, total >> coarser
         if self._bar is None:
             self._bar = activity(total=total, desc=name, leave=False, mininterval=1)
         if self._bar.total != total:

@@ -71,7 +71,9 @@ class Progress(Event):
     """Long work other than training: ``done`` of ``total``."""
 
     kind: Literal["progress"] = "progress"
-    stage: Literal["scan", "prepare", "validate", "test", "predict", "features", "transfer"]
+    stage: Literal[
+        "scan", "pixels", "prepare", "validate", "test", "predict", "features", "transfer"
+    ]
     done: int
     total: int
     message: str = ""

@@ -67,6 +67,7 @@ class RunStatus:
     def _after_progress(self, event: ev.Progress) -> RunStatus:
         names = {
             "scan": "Reading headers",
+            "pixels": "Reading pixels",
             "prepare": "Preparing",
             "validate": "Validating",
             "test": "Testing",
