@@ -136,6 +136,7 @@ def test_a_table_is_aligned():
 
 def test_the_first_signal_asks_the_second_ends(capsys):
     with StopOnSignal() as stop:
+        stop.training = True
         assert not stop()
         os.kill(os.getpid(), signal.SIGINT)
         assert stop()
@@ -147,6 +148,8 @@ def test_the_first_signal_asks_the_second_ends(capsys):
 
 def test_a_term_signal_asks_too_but_is_no_interrupt():
     with StopOnSignal() as stop:
+        stop.training = True
+        assert not stop()
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop()
         assert not stop.interrupted

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from run_samples import config, do, events, last_state, raising, run_of, stop_after
 
-from napari_ssl_pretrain.engine import claim, session, states
+from napari_ssl_pretrain.engine import session, states
 from napari_ssl_pretrain.engine.run import pretrain
 from napari_ssl_pretrain.errors import ConfigError, RunFailed, UserError
+from napari_ssl_pretrain.spec import claim
 
 pytestmark = pytest.mark.usefixtures("quick")
 KILLS = Path(__file__).parents[2] / "benchmarks" / "kill_and_resume.py"

@@ -208,7 +208,7 @@ def finished_line(event: ev.RunFinished) -> str:
     why = {
         "patience": "Finished early, there was no improvement any more:",
         "stop": "Stopped, the state is saved:",
-        "interrupt": "Interrupted:",
+        "interrupt": "Interrupted, the last saved state can be resumed:",
     }.get(event.reason, "Finished:")
     return f"{why} {event.epochs_done} of {text.count(event.epochs_planned, 'epoch')}"
 

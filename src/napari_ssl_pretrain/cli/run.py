@@ -99,9 +99,14 @@ def train(
     from napari_ssl_pretrain.engine.run import pretrain  # noqa: PLC0415 - torch: 2 s
 
     with StopOnSignal() as stop:
+
+        def hear(event: AnyEvent) -> None:
+            stop.training = stop.training or event.kind == "run_started"
+            (emit or report)(event)
+
         try:
             result = pretrain(
-                config, emit=emit or report, should_stop=stop, resume=resume, overwrite=overwrite
+                config, emit=hear, should_stop=stop, resume=resume, overwrite=overwrite
             )
         finally:
             report.close()

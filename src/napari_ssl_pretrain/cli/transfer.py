@@ -106,7 +106,7 @@ def _compare(
             summary = run_transfer(
                 config,
                 emit=report if args.json else _Plain(report),
-                should_stop=stop,
+                should_stop=lambda: bool(stop()),
                 overwrite=args.overwrite,
             )
         except ConfigError as error:

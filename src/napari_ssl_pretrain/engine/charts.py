@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,7 @@ def draw_charts(run: RunDir, history: Sequence[EpochRow]) -> None:
             if other in names:
                 lines.append((label, _FAINT, "--", _values(history, other)))
         _draw(run, name, lines, history)
+    gc.collect()  # figures refer to themselves: they would pile up until much else is thrown away
 
 
 def best_epoch(history: Sequence[EpochRow]) -> int | None:

@@ -10,7 +10,11 @@ if TYPE_CHECKING:
 
 
 def png(figure: Figure) -> bytes:
-    """Return a figure as PNG; one that no window owns is drawn by Agg, without a display."""
+    """Return a figure as PNG, drawn by Agg without a display; the figure is empty afterwards."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - slow
+
     picture = io.BytesIO()
+    FigureCanvasAgg(figure)
     figure.savefig(picture, format="png", dpi="figure")
+    figure.clear()
     return picture.getvalue()

@@ -7,11 +7,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from napari_ssl_pretrain.spec import events as ev
+from napari_ssl_pretrain.spec.last_word import missing_words, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from typing import TextIO
+    from typing import BinaryIO
 
 STEP_INTERVAL = 0.2
 """Seconds between two :class:`StepFinished`, or two words on one progress, at least."""
@@ -32,37 +33,36 @@ class Reporter:
         self._emit = emit
         self.silent = silent
         self._waiting: list[ev.AnyEvent] = []
-        self._file: TextIO | None = None
+        self._file: BinaryIO | None = None
+        self._torn = False
         self._last_step = self._last_progress = 0.0
         self._last_stage = ""
 
     def open(self, path: Path, *, append: bool) -> None:
-        """Write to this file from now on, beginning with what was said before."""
+        """Write to this file from now on, beginning with what was said before.
+
+        Appended to what an earlier process wrote, whose last word is added if it died without.
+        """
         if self.silent:
             return
-        torn = (
-            append
-            and path.exists()
-            and not path.read_bytes().endswith(b"\n")
-            and path.stat().st_size > 0
-        )
-        self._file = path.open("a" if append else "w", encoding="utf-8")
-        if torn:
-            self._file.write("\n")
-        for event in self._waiting:
-            self._write(event)
+        before = missing_words(path) if append else ""
+        self._file = path.open("ab" if append else "wb", buffering=0)
+        # in one piece: who reads meanwhile shall not take an earlier life's end for this one's
+        self._write(before + "".join(event.to_line() for event in self._waiting))
         self._waiting.clear()
 
     def __call__(self, event: ev.AnyEvent) -> None:
         """Say one event."""
         if self.silent or (isinstance(event, ev.Progress) and not self._progress_due(event)):
             return
-        if self._file is None:
-            self._waiting.append(event)
-        else:
-            self._write(event)
-        if self._emit is not None:
-            self._emit(event)
+        try:
+            if self._file is None:
+                self._waiting.append(event)
+            else:
+                self._write(event.to_line())
+        finally:
+            if self._emit is not None:
+                self._emit(event)
 
     def _progress_due(self, event: ev.Progress) -> bool:
         """Let a stage's first and last word pass, and at most five a second between them."""
@@ -81,10 +81,12 @@ class Reporter:
         self._last_step = now
         return True
 
-    def _write(self, event: ev.AnyEvent) -> None:
-        if self._file is not None:
-            self._file.write(event.to_line())
-            self._file.flush()
+    def _write(self, text: str) -> None:
+        if self._file is None or not text:
+            return
+        text, self._torn = "\n" * self._torn + text, True
+        write_whole(self._file, text)
+        self._torn = False
 
     def close(self) -> None:
         """Close the file."""

@@ -14,7 +14,7 @@ from napari_ssl_pretrain.engine import world
 from napari_ssl_pretrain.engine.failures import explain, refuse_unwritable
 from napari_ssl_pretrain.errors import ConfigError, RunFailed, UserError
 from napari_ssl_pretrain.spec import events as ev
-from napari_ssl_pretrain.spec.last_word import append_line, last_event
+from napari_ssl_pretrain.spec.claim import TakenOver, say_last_word
 from napari_ssl_pretrain.spec.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def pretrain(
     config: PretrainConfig,
     *,
     emit: Callable[[ev.AnyEvent], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Callable[[], bool | str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
 ) -> PretrainResult:
@@ -58,8 +58,9 @@ def pretrain(
     emit
         Called with every event.
     should_stop
-        Asked after each step; True ends the run, its state saved. A file named ``stop`` in the
-        run's result folder does the same.
+        Asked after each step; True ends the run, its state saved. ``"interrupt"`` does, too, and
+        is what the last word gives as the reason. A file named ``stop`` in the run's result
+        folder is a wish to stop as well.
     resume
         Go on from the run's last checkpoint.
     overwrite
@@ -102,7 +103,7 @@ def _together(
     config: PretrainConfig,
     run: RunDir,
     report: Reporter,
-    should_stop: Callable[[], bool],
+    should_stop: Callable[[], bool | str],
     resume: bool,  # noqa: FBT001
     overwrite: bool,  # noqa: FBT001
 ) -> PretrainResult:
@@ -131,7 +132,7 @@ def _together(
 
 
 def _carry_out(
-    session: Session, report: Callable[[ev.AnyEvent], None], should_stop: Callable[[], bool]
+    session: Session, report: Callable[[ev.AnyEvent], None], should_stop: Callable[[], bool | str]
 ) -> PretrainResult:
     """Run a checked session and say the last word whatever happens.
 
@@ -141,6 +142,8 @@ def _carry_out(
         The user wishes to end at once.
     UserError
         Something that the user can mend.
+    TakenOver
+        Another process goes on with this run; nothing is said there.
     RunFailed
         Anything else.
     """
@@ -148,16 +151,22 @@ def _carry_out(
     reason: ev.FinishReason = "error"
     message = ""
     session.ranks.on_lost = lambda gone: _say_gone(session, report, gone)
+    wish = Wish(session, should_stop)
     try:
-        reason = session.train_and_test(lambda: should_stop() or session.run.stop_file.exists())
+        reason = session.train_and_test(wish)
         state = "stopped" if reason == "stop" else "finished"
-        message = session.last_word(reason)
+        reason = wish.reason if reason == "stop" else reason
+        message = last_word(session, reason)
     except KeyboardInterrupt:
         state, reason, message = (
             "stopped",
             "interrupt",
             "Interrupted; resume goes on from the last saved state.",
         )
+        raise
+    except TakenOver:  # the folder belongs to another process
+        session.report.close()
+        session.report.silent = True
         raise
     except UserError as error:
         message = str(error)
@@ -171,21 +180,74 @@ def _carry_out(
         message = _explained(error, session)
         raise RunFailed(session.run.run_name, message.rstrip(".")) from error
     finally:
-        done, planned = session.epochs()
-        last = ev.RunFinished(
-            state=state,
-            reason=reason,
-            message=message,
-            epochs_done=done,
-            epochs_planned=planned,
-        )
-        summary: dict[str, Any] = {}
-        # a full disk must not hide what made the run fail
-        with suppress(OSError) if state == "failed" else nullcontext():
-            summary = session.summarize(state, reason, message)
-        with suppress(OSError) if state == "failed" else nullcontext():
-            report(last)
+        summary = _end(session, report, state, reason, message)
     return PretrainResult(session.run, summary)
+
+
+def _end(
+    session: Session,
+    report: Callable[[ev.AnyEvent], None],
+    state: ev.FinishState,
+    reason: ev.FinishReason,
+    message: str,
+) -> dict[str, Any]:
+    """Write the summary and say the last word."""
+    done, planned = session.epochs()
+    last = ev.RunFinished(
+        state=state, reason=reason, message=message, epochs_done=done, epochs_planned=planned
+    )
+    summary: dict[str, Any] = {}
+    if session.claim:
+        session.claim.free_reserve()
+    # a full disk must not hide what made the run fail
+    with suppress(OSError, ConfigError) if state == "failed" else nullcontext():
+        summary = session.summarize(state, reason, message)
+    with suppress(OSError) if state == "failed" else nullcontext():
+        report(last)
+    return summary
+
+
+def last_word(session: Session, reason: ev.FinishReason) -> str:
+    """Return the sentence that tells the user how the run ended."""
+    state, where = session.state, session.run.checkpoint("best")
+    if reason in {"stop", "interrupt"}:
+        how = "Stopped" if reason == "stop" else "Interrupted"
+        place = f"at step {state.step} of {state.steps}"
+        if state.step >= state.steps:
+            place = "after the training"
+        return f"{how} {place}; the state is saved and can be resumed."
+    why = {"patience": "No improvement any more", "time": "Time is up"}.get(reason, "Done")
+    return f"{why}: the pretrained model is {where}."
+
+
+class Wish:
+    """Whether a run shall stop, and why.
+
+    Parameters
+    ----------
+    session
+        The run; a file in its folder is a wish, too.
+    ask
+        Whoever started it.
+    """
+
+    def __init__(self, session: Session, ask: Callable[[], bool | str]) -> None:
+        self._session, self._ask = session, ask
+        self.reason: ev.FinishReason = "stop"
+
+    def __call__(self) -> bool:
+        """Whether to stop.
+
+        Raises
+        ------
+        TakenOver
+            Another process goes on with this run.
+        """
+        if self._session.claim:
+            self._session.claim.check()
+        answer = self._ask()
+        self.reason = "interrupt" if answer == "interrupt" else "stop"
+        return bool(answer) or self._session.run.stop_file.exists()
 
 
 def _say_gone(session: Session, report: Callable[[ev.AnyEvent], None], gone: Any) -> None:
@@ -201,8 +263,8 @@ def _say_gone(session: Session, report: Callable[[ev.AnyEvent], None], gone: Any
     with suppress(OSError):
         if session.ranks.rank == 0:
             report(word)
-        elif not isinstance(last_event(session.run.events), ev.RunFinished):
-            append_line(session.run.events, word.to_line())
+        else:
+            say_last_word(session.run, word, sure=True)
 
 
 def _explained(error: Exception, session: Session) -> str:

@@ -8,16 +8,18 @@ import shutil
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_ssl_pretrain.data.writers import write_bytes, write_text
-from napari_ssl_pretrain.engine import checks, claim, states
+from napari_ssl_pretrain.engine import checks, states
 from napari_ssl_pretrain.engine import feed as fd
 from napari_ssl_pretrain.engine.backbones import BackboneSpec, backbone_spec
 from napari_ssl_pretrain.engine.charts import draw_charts
 from napari_ssl_pretrain.engine.hardware import GIB
+from napari_ssl_pretrain.engine.leftovers import clear_torn
 from napari_ssl_pretrain.engine.logs import TensorBoardLog, TrainLog, write_summary
 from napari_ssl_pretrain.engine.loop import Trainer
 from napari_ssl_pretrain.engine.machine import Machine, peak_memory, process_start
@@ -32,9 +34,10 @@ from napari_ssl_pretrain.engine.prepare import (
     prepare_images,
 )
 from napari_ssl_pretrain.engine.state import EpochRow, TrainState
-from napari_ssl_pretrain.engine.testing import PREVIEW_IMAGES, Tester, is_previewed
+from napari_ssl_pretrain.engine.testing import PREVIEW_IMAGES, StopWished, Tester, is_previewed
 from napari_ssl_pretrain.engine.validate import Validator
 from napari_ssl_pretrain.errors import DataError
+from napari_ssl_pretrain.spec import claim
 from napari_ssl_pretrain.spec import events as ev
 
 if TYPE_CHECKING:
@@ -87,6 +90,7 @@ class Session:
         self._start_weights: dict[str, Any] | None = None
         self._last_saved = self._last_preview = float("-inf")
         self._saved_plan = -1
+        self.claim: claim.Claim | None = None
 
     def check(self) -> None:
         """Check configuration, images, machine and checkpoints; nothing is written.
@@ -108,7 +112,7 @@ class Session:
             if self._resumed:
                 self.state = states.resumed_state(self._resumed, self.state.steps, training)
                 for sentence in states.changes(self._resumed, self.plan.config):
-                    self.report(ev.Warned(message=sentence))
+                    self._warn(sentence)
         elif training.load_checkpoint:
             self._start_weights = states.load_start(training.load_checkpoint, self.run, self.spec)
         checks.agree(self.plan, self.state.step, self.ranks, self.report)
@@ -120,12 +124,13 @@ class Session:
             self.ranks.wait_for("claimed")
             yield
             return
-        with claim.held(self.run):
+        ask = partial(claim.held, value=self.run.run_id, say=self._warn)
+        with ask(self.run) as self.claim:
             if overwrite:
                 self._clear()
             for folder in self.run.folders(self.plan.config.pretext.task):
                 folder.mkdir(parents=True, exist_ok=True)
-            claim.clear_torn(self.run)
+            clear_torn(self.run)
             self.run.stop_file.unlink(missing_ok=True)
             self.report.open(self.run.events, append=self.resume)
             try:
@@ -136,9 +141,12 @@ class Session:
             finally:
                 self.report.close()
 
+    def _warn(self, sentence: str) -> None:
+        self.report(ev.Warned(message=sentence))
+
     def _clear(self) -> None:
         # whoever started this process writes to the one, this process holds the other
-        kept = {self.run.console_log, self.run.lock}
+        kept = {self.run.console_log, self.run.lock, self.run.heartbeat, self.run.reserve}
         for path in [p for p in self.run.results.glob("*") if p not in kept]:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         for path in (
@@ -161,13 +169,11 @@ class Session:
         train, validation = self._prepare()
         machine = Machine(self.plan.config, self.spec, self._resumed, self._start_weights)
         if machine.load_report:
-            self.report(
-                ev.Warned(message=f"{self.config.training.load_checkpoint}: {machine.load_report}")
-            )
+            self._warn(f"{self.config.training.load_checkpoint}: {machine.load_report}")
         feed = fd.Feed(self.plan.task, self.plan.config.training.seed, machine.device)
         learn, check = patch_sets(self.plan, train, validation)
         trainer = self._make_trainer(machine, feed, learn, check)
-        tester = Tester(self.plan, self.run, self.report, machine)
+        tester = Tester(self.plan, self.run, self.report, machine, should_stop)
         shown = self._shown(train, validation)
         self._tell_start(machine)
         began = time.monotonic()
@@ -185,9 +191,7 @@ class Session:
         if self.report.silent:
             return reason
         self._draw(machine, tester, learn)
-        if reason != "stop":
-            self._test(machine, tester, shown)
-        return reason
+        return reason if reason == "stop" else self._tested(machine, tester, shown, reason)
 
     def _prepare(self) -> tuple[ImageSet, ImageSet | None]:
         began = time.monotonic()
@@ -290,6 +294,8 @@ class Session:
     def _save(self, machine: Machine, which: Any) -> None:
         if self.report.silent:
             return
+        if self.claim:
+            self.claim.check()
         state = states.checkpoint_state(
             self.plan, self.spec, self.state, machine, resume=which == "last"
         )
@@ -318,6 +324,15 @@ class Session:
             return self._prepared(first, "test")
         return validation or train
 
+    def _tested(
+        self, machine: Machine, tester: Tester, shown: ImageSet, reason: ev.FinishReason
+    ) -> ev.FinishReason:
+        try:
+            self._test(machine, tester, shown)
+        except StopWished:
+            return "stop"
+        return reason
+
     def _test(self, machine: Machine, tester: Tester, shown: ImageSet) -> None:
         began = time.monotonic()
         machine.load_best(self.run.checkpoint("best"))
@@ -335,15 +350,6 @@ class Session:
         planned = self.state.epochs(per_epoch)
         ended = self.state.step >= self.state.steps  # the last epoch may be short
         return planned if ended else self.state.step // per_epoch, planned
-
-    def last_word(self, reason: ev.FinishReason) -> str:
-        """Return the sentence that tells the user how the run ended."""
-        where = self.run.checkpoint("best")
-        if reason == "stop":
-            place = f"step {self.state.step} of {self.state.steps}"
-            return f"Stopped at {place}; the state is saved and can be resumed."
-        why = {"patience": "No improvement any more", "time": "Time is up"}.get(reason, "Done")
-        return f"{why}: the pretrained model is {where}."
 
     def summarize(
         self, state: ev.FinishState, reason: ev.FinishReason, message: str

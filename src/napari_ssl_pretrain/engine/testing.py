@@ -54,6 +54,10 @@ def is_previewed(image: Image) -> bool:
     return image.frames * image.in_channels * math.prod(image.spatial) <= PREVIEW_PIXELS
 
 
+class StopWished(Exception):
+    """Somebody wishes to stop while images are tested."""
+
+
 class Tester:
     """Writes and scores the images of a run.
 
@@ -67,9 +71,19 @@ class Tester:
         Told of every image.
     machine
         Holds the network.
+    should_stop
+        Asked before each image, and once a second within a large one.
     """
 
-    def __init__(self, plan: Plan, run: RunDir, report: Reporter, machine: Machine) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        run: RunDir,
+        report: Reporter,
+        machine: Machine,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._should_stop = should_stop
         self._plan, self._run, self._report, self._machine = plan, run, report, machine
         self.step = 0
 
@@ -96,7 +110,13 @@ class Tester:
                 shown += 1
 
     def test(self, images: ImageSet, step: int) -> dict[str, float]:
-        """Write and score every test image; return the mean of each score."""
+        """Write and score every test image; return the mean of each score.
+
+        Raises
+        ------
+        StopWished
+            Somebody wishes to stop.
+        """
         self.step = step
         maker, began = self._maker(), time.monotonic()
         rows: list[dict[str, float]] = []
@@ -131,6 +151,8 @@ class Tester:
         return progress
 
     def _tell(self, done: int, total: int, began: float, message: str, share: float = 0.0) -> None:
+        if done < total and self._should_stop():
+            raise StopWished
         part = (done + share) / max(1, total)
         left = (time.monotonic() - began) * (1 - part) / part if part > 0 else None
         text = f"Testing {message}" if message else ""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 import psutil
 
 from napari_ssl_pretrain.errors import ConfigError
+from napari_ssl_pretrain.spec import claim
 from napari_ssl_pretrain.spec import events as ev
-from napari_ssl_pretrain.spec.last_word import append_line, last_event
+from napari_ssl_pretrain.spec.heartbeat import Pulse
+from napari_ssl_pretrain.spec.last_word import last_event
 from napari_ssl_pretrain.spec.status import RunStatus, process_lives
 
 if TYPE_CHECKING:
@@ -26,19 +29,15 @@ MAX_STEPS_READ = 4000
 
 OTHER = "Choose another folder."
 _USAGE_ERROR = 2
+LOOK_SECONDS = 1.0
+LOST_SECONDS = 120.0
+"""Watched for so long without a sign of life, a job of another machine is followed no more."""
+
 _STEP = b'"kind": "step_finished"'
 
 
-class Place(Protocol):
+class Place(claim.Place, Protocol):
     """Where a job lives: a run, or a transfer study."""
-
-    @property
-    def results(self) -> Path:
-        """Its folder."""
-
-    @property
-    def events(self) -> Path:
-        """What it says."""
 
     @property
     def stop_file(self) -> Path:
@@ -89,6 +88,11 @@ class JobHandle:
         self._began = False
         self._stop_wanted = False
         self._finished: ev.RunFinished | None = None
+        self._pulse = Pulse(place.heartbeat)
+        self._looked = float("-inf")
+        self._elsewhere = False
+        self.silence: float | None = None
+        """Seconds without a sign of life of a job of another machine; None while there are."""
 
     @property
     def finished(self) -> ev.RunFinished | None:
@@ -102,7 +106,7 @@ class JobHandle:
 
     @property
     def remote(self) -> bool:
-        """Whether another machine writes the run: its death cannot be seen from here."""
+        """Whether another machine writes the run: of its death only the silence is seen here."""
         return bool(self.status.host) and self.status.host != socket.gethostname()
 
     def poll(self) -> list[ev.AnyEvent]:
@@ -115,7 +119,7 @@ class JobHandle:
         if self._finished is None and (gone or self._lost()):
             found += self._take(self._read_lines())
             if self._finished is None:
-                found.append(self._supply_last_word())
+                found += self._supply_last_word()
         if self._finished is not None:
             self._tidy()
         return found
@@ -160,9 +164,23 @@ class JobHandle:
         return self._process is not None and self._process.poll() is not None
 
     def _lost(self) -> bool:
-        return (
-            self._process is None and self.status.pid is not None and not process_lives(self.status)
-        )
+        """Whether a job that was found is gone; looked for once a second."""
+        if self._process is not None or self.status.pid is None:
+            return False
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return False
+        self._looked = time.monotonic()
+        silence = self._pulse.silence()
+        owner = self._pulse.owner
+        if owner is None or (owner.pid, owner.host) != (self.status.pid, self.status.host):
+            self.silence = None
+            return not process_lives(self.status)
+        lives = owner.lives()
+        self._elsewhere = lives is None
+        self.silence = silence if self._elsewhere else None
+        if self._elsewhere and not self.remote:  # this machine was started anew since
+            return not process_lives(self.status)
+        return lives is False or (self.silence or 0) > LOST_SECONDS
 
     def _read_lines(self) -> list[bytes]:
         """Return the whole lines beyond what was read; a torn last one waits."""
@@ -193,7 +211,8 @@ class JobHandle:
                 self._finished = event
         return found
 
-    def _supply_last_word(self) -> ev.RunFinished:
+    def _supply_last_word(self) -> list[ev.AnyEvent]:
+        """Say that the process is gone; nothing where another one writes by now."""
         word = ev.RunFinished(
             state="failed",
             reason="killed",
@@ -201,15 +220,20 @@ class JobHandle:
             epochs_done=self.status.epoch,
             epochs_planned=self.status.epochs,
         )
-        if self._began:
-            with contextlib.suppress(OSError):
-                append_line(self._place.events, word.to_line())
-                self._offset = self._place.events.stat().st_size
+        if self._began and not self._elsewhere:
+            said = claim.say_last_word(self._place, word)
+            if said == "held":
+                return self._take(self._read_lines())
+            if said == "said":
+                return self._take(self._read_lines()) or [word]
         self._finished = word
         self.status = self.status.after(word)
-        return word
+        return [word]
 
     def _why(self) -> str:
+        if self.silence is not None and self.remote:
+            minutes = f"{self.silence / 60:.0f} minutes"
+            return f"no sign of life from {self.status.host} for {minutes}; it may be gone"
         code = self._process.returncode if self._process else None
         said = last_error(self._place.console_log)
         if code == _USAGE_ERROR and said:
@@ -253,7 +277,7 @@ def is_running(place: Place) -> bool:
     handle = JobHandle(place)
     handle._take(handle._read_lines())  # noqa: SLF001 - reads only; poll() would write a last word
     status = handle.status
-    return status.pid is not None and not handle.remote and process_lives(status)
+    return status.pid is not None and not handle.remote and not handle._lost()  # noqa: SLF001
 
 
 def last_error(log: Path) -> str:

@@ -166,6 +166,16 @@ class RunDir:
         return self.results / ".lock"
 
     @property
+    def heartbeat(self) -> Path:
+        """Signs of life of that process; removed at its end."""
+        return self.results / "heartbeat.json"
+
+    @property
+    def reserve(self) -> Path:
+        """Some space for the last word on a full disk; removed at the end."""
+        return self.results / ".reserve"
+
+    @property
     def console_log(self) -> Path:
         """What the process printed, when the dock started it."""
         return self.results / "run.log"
