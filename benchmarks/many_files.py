@@ -28,22 +28,24 @@ from napari_ssl_pretrain.spec.config import DataConfig
 
 LIMIT_SECONDS = 60
 SIDE = 64
+NUMBER = b"#number#"
 
 
 def make_files(folder: Path, count: int) -> None:
-    """Write images of three kinds: compressed TIFF, ImageJ's, and PNG."""
+    """Write images of three kinds: compressed TIFF, each with its own header, ImageJ's, and PNG."""
     folder.mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE)).astype(np.uint8)
     one = folder / "one.tif"
     kinds = []
-    for options in ({"compression": "zlib"}, {"imagej": True}):
+    own = {"compression": "zlib", "description": NUMBER.decode()}
+    for options in (own, {"imagej": True}):
         tifffile.imwrite(one, pixels, **options)  # noqa: TID251
         kinds.append((one.read_bytes(), "tif"))
     one.unlink()
     kinds.append((imagecodecs.png_encode(pixels), "png"))
     for number in range(count):
         data, ending = kinds[number % len(kinds)]
-        (folder / f"image_{number}.{ending}").write_bytes(data)
+        (folder / f"image_{number}.{ending}").write_bytes(data.replace(NUMBER, b"%08d" % number))
 
 
 def headers(folder: Path) -> float:
@@ -119,6 +121,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--headers", action="store_true", help="and nothing else")
     parser.add_argument("--dock", action="store_true", help="watch the dock, which needs a screen")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -129,8 +132,9 @@ def main() -> int:
         dock(images, options.out)
         return 0
     seconds = headers(images)
-    first_step(images, options.out)
-    shutil.rmtree(options.out / "results")
+    if not options.headers:
+        first_step(images, options.out)
+        shutil.rmtree(options.out / "results")
     return int(seconds > LIMIT_SECONDS)
 
 

@@ -125,7 +125,7 @@ def job(folder: Path, volume: Path, task: str, steps: int, *, test: bool = False
         "name": name,
         "result_dir": str(folder / "results"),
         "data": {"train": str(volume), "patch_size": [32, 64, 64]},
-        "pretext": {"task": task, "token_size": 16},
+        "pretext": {"task": task, "token_size": [8, 16, 16]},
         "backbone": NETWORKS[task],
         "training": {"epochs": 2, "steps_per_epoch": steps // 2, "batch_size": 4},
         "compute": {"device": "cpu", "workers": 1},

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import tifffile
 import zarr
 from image_samples import pixels, sample
 
+from napari_ssl_pretrain.data import survey as survey_module
+from napari_ssl_pretrain.data.opening import read_header
 from napari_ssl_pretrain.data.survey import survey
 from napari_ssl_pretrain.errors import ConfigError
 from napari_ssl_pretrain.spec.config import DataConfig
@@ -276,3 +279,19 @@ def test_odd_pixels_are_no_matter_of_the_survey(folder):
     nan = np.full((9, 9), np.nan, np.float32)
     found = look(folder(nan=nan, flat=np.zeros((9, 9), np.uint8), one=pixels((1, 1))))
     assert (len(found.train), found.skipped) == (3, ())
+
+
+@pytest.mark.parametrize("slow", [-1, 1e9])
+def test_files_that_come_slowly_are_read_ahead_in_the_same_order(tmp_path, monkeypatch, slow):
+    threads: set[str] = set()
+
+    def spy(path, axes):
+        threads.add(threading.current_thread().name[:7])
+        return read_header(path, axes)
+
+    monkeypatch.setattr(survey_module, "_SLOW", slow)
+    monkeypatch.setattr(survey_module, "read_header", spy)
+    for number in range(70):
+        tifffile.imwrite(tmp_path / f"{number}.tif", np.zeros((8, 8), np.uint8))
+    assert names(look(str(tmp_path)).train) == [str(n) for n in range(70)]
+    assert ("headers" in threads) == (slow < 0)

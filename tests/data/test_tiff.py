@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import struct
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,8 +13,10 @@ import pytest
 import tifffile
 from image_samples import as_frames, pixels, random_boxes, sample
 
-from napari_ssl_pretrain.data import tiff_pixels
+from napari_ssl_pretrain.data import tiff, tiff_pixels
 from napari_ssl_pretrain.data.opening import open_image
+from napari_ssl_pretrain.data.tiff_bounds import claimed
+from napari_ssl_pretrain.data.tiff_set import open_tiff
 from napari_ssl_pretrain.data.units import MICROMETRE
 
 AXES = ["YX", "CYX", "ZYX", "ZCYX", "TYX", "YXS", "SYX", "ZYXS"]
@@ -230,3 +233,38 @@ def test_pixel_size(tmp_path, options, size, unit):
     known = len(size) == 3
     expected = pytest.approx(tuple(size[a] for a in "ZYX")) if known else None
     assert image.voxel_size == expected
+
+
+def test_headers_that_differ_in_nothing_are_read_once(tmp_path, monkeypatch):
+    opened = []
+
+    def spy(path):
+        opened.append(path.name)
+        return open_tiff(path)
+
+    monkeypatch.setattr(tiff, "open_tiff", spy)
+    random = np.random.default_rng(0)
+    arrays = {name: random.integers(0, 255, (20, 30)).astype(np.uint8) for name in "abc"}
+    for name, array in arrays.items():
+        dots = (2.0, 2.0) if name == "c" else (4.0, 4.0)
+        options = {"imagej": True, "resolution": dots, "metadata": {"unit": "um"}}
+        tifffile.imwrite(tmp_path / f"{name}.tif", array, **options)
+    images = {name: open_image(tmp_path / f"{name}.tif") for name in "abc"}
+    assert opened == ["a.tif", "c.tif"]
+    sizes = [images[name].info.pixel_size["X"] for name in "abc"]
+    assert sizes == pytest.approx([0.25, 0.25, 0.5])
+    for name, image in images.items():
+        np.testing.assert_array_equal(image.read(0)[0], arrays[name])
+        assert image.info.path.name == f"{name}.tif"
+
+
+def test_a_description_among_the_pixels_is_no_header_that_others_have(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((20, 30), np.uint8), description="x" * 40)
+    assert claimed(path).pixels is not None
+    with tifffile.TiffFile(path) as tif:
+        entry, pixels = tif.pages.first.tags[270].offset, tif.pages.first.dataoffsets[0]
+    data = bytearray(path.read_bytes())
+    data[entry + 8 : entry + 12] = struct.pack("<I", pixels + 5)
+    path.write_bytes(data)
+    assert claimed(path).pixels is None

@@ -35,6 +35,8 @@ _NAMED = 3
 
 THREADS = 8
 _FEW, _WINDOW, _SECONDS = 64, 512, 0.1
+_SLOW = 10
+"""Files come slowly where the first few take so many times the processor's time."""
 
 
 @dataclass(frozen=True)
@@ -200,13 +202,17 @@ class _Reading:
     def _outcomes(
         self, paths: list[Path]
     ) -> Iterator[tuple[Path, Found | DataError | ConfigError]]:  # fmt: skip
-        """Read headers in order, some files ahead."""
-        if self.threads == 1 or len(paths) < _FEW:
-            yield from ((path, self._try(path)) for path in paths)
+        """Read headers in order, some files ahead where files come slowly."""
+        began, used = time.perf_counter(), time.thread_time()
+        tried, rest = [(path, self._try(path)) for path in paths[:_FEW]], paths[_FEW:]
+        waited = time.perf_counter() - began > _SLOW * (time.thread_time() - used)
+        yield from tried
+        if self.threads == 1 or not rest or not waited:  # threads would wait for each other
+            yield from ((path, self._try(path)) for path in rest)
             return
         with ThreadPoolExecutor(self.threads, thread_name_prefix="headers") as pool:
-            for first in range(0, len(paths), _WINDOW):
-                some = paths[first : first + _WINDOW]
+            for first in range(0, len(rest), _WINDOW):
+                some = rest[first : first + _WINDOW]
                 yield from zip(some, pool.map(self._try, some), strict=True)
 
     def _try(self, path: Path) -> Found | DataError | ConfigError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,10 +21,11 @@ from napari_ssl_pretrain.data.header import (
     check_shape,
     refuse_truncated,
 )
-from napari_ssl_pretrain.data.tiff_bounds import CutError, claimed_end
+from napari_ssl_pretrain.data.tiff_bounds import CutError, claimed
+from napari_ssl_pretrain.data.tiff_known import fingerprint, recall, remember
 from napari_ssl_pretrain.data.tiff_pixels import TiffPixels
 from napari_ssl_pretrain.data.tiff_scale import pixel_size
-from napari_ssl_pretrain.data.tiff_set import open_tiff
+from napari_ssl_pretrain.data.tiff_set import is_set, open_tiff
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,11 +58,29 @@ def read_header(path: Path) -> Header:
     """
     size = path.stat().st_size
     try:
-        end = claimed_end(path)
+        end, place = claimed(path)
     except CutError as cut:
         refuse_truncated(cut.args[0], size)
     if end > size:
         refuse_truncated(end, size)
+    key = fingerprint(path, size, place)
+    known = recall(key)
+    if known is not None:
+        return replace(known, pixels=TiffPixels(path, known.shape, known.pixels.access))
+    header, alone = _read(path, size, end)
+    if alone:
+        remember(key, header)
+    return header
+
+
+def _read(path: Path, size: int, end: int) -> tuple[Header, bool]:
+    """Return the header of a file, and whether it depends on this file's own bytes alone.
+
+    Raises
+    ------
+    RefusedError
+        It is damaged, or holds what is no image here.
+    """
     with open_tiff(path) as tif, np.errstate(all="ignore"):  # spacings of nothing
         if not len(tif.pages):
             raise RefusedError("holds no image", "Remove it.")
@@ -78,7 +98,8 @@ def read_header(path: Path) -> Header:
         dtype = np.dtype(series.dtype).newbyteorder("=")
         notes = (*_notes(tif, series.keyframe, stored), *_unlisted(series, end, size))
         pixels = TiffPixels(path, shape, _access(series))
-        return Header(stored, shape, dtype, pixels, sizes, unit, notes)
+        alone = series.kind in _LISTED and not is_set(tif)
+        return Header(stored, shape, dtype, pixels, sizes, unit, notes), alone
 
 
 def _has_all_pages(series: Any) -> bool:

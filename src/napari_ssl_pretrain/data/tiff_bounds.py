@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -28,8 +28,24 @@ class CutError(ValueError):
     """The file ends before what its tables point to; the argument is the byte they reach."""
 
 
-def claimed_end(path: Path) -> int:
-    """Return the byte up to which directories, descriptions and pixels reach.
+class Claimed(NamedTuple):
+    """What the tables of a file claim.
+
+    Attributes
+    ----------
+    end
+        The byte up to which directories, descriptions and pixels reach.
+    pixels
+        Where the pixels of a file of one page begin and end; None where there are more pages,
+        or something else lies among the pixels.
+    """
+
+    end: int
+    pixels: tuple[int, int] | None
+
+
+def claimed(path: Path) -> Claimed:
+    """Return how far directories, descriptions and pixels reach, and where the pixels lie.
 
     Parameters
     ----------
@@ -52,6 +68,7 @@ def claimed_end(path: Path) -> int:
         tables = _Tables(file, size, order, big=big)
         start = slice(8, 16) if big else slice(4, 8)
         offset, end = tables.number(head[start]), 0
+        pixels: tuple[int, int] | None = None
         seen: set[int] = set()
         while offset:
             if offset in seen:
@@ -59,9 +76,9 @@ def claimed_end(path: Path) -> int:
                     "is damaged: its pages lead in a circle", "Copy or export it again."
                 )
             seen.add(offset)
-            reach, offset = tables.directory(offset)
+            reach, offset, pixels = tables.directory(offset)
             end = max(end, reach)
-    return end
+    return Claimed(end, pixels if len(seen) == 1 else None)
 
 
 class _Tables:
@@ -108,8 +125,8 @@ class _Tables:
         self.file.seek(offset)
         return self.file.read(length)
 
-    def directory(self, offset: int) -> tuple[int, int]:
-        """Return how far one page reaches, and where the next directory is.
+    def directory(self, offset: int) -> tuple[int, int, tuple[int, int] | None]:
+        """Return how far one page reaches, where the next directory is, and where its pixels are.
 
         Raises
         ------
@@ -121,8 +138,11 @@ class _Tables:
         table = self.take(offset, count * self.entry + self.width)
         end = offset + len(table)
         offsets = counts = np.zeros(0, np.int64)
-        sparse = False
+        sparse, begin, elsewhere = False, offset, []
         for tag, kind, length, inside in self._entries.iter_unpack(table[: -self.width]):
+            size = length * _BYTES.get(kind, 1)
+            if size > self.width:
+                elsewhere.append((self.number(inside), size))
             if tag == _DESCRIPTION:
                 self.values(kind, length, inside)
             elif tag in _OFFSETS:
@@ -137,7 +157,8 @@ class _Tables:
             )
         if len(offsets) == len(counts):
             end = max(end, int((offsets + counts)[counts > 0].max(initial=0)))
-        return end, self.number(table[-self.width :])
+        elsewhere.append((begin, len(table)))
+        return end, self.number(table[-self.width :]), _apart(offsets, counts, elsewhere)
 
     def values(self, kind: int, length: int, inside: bytes) -> np.ndarray:
         """Return the integers of an entry, wherever they are; none where it holds no integers."""
@@ -146,3 +167,16 @@ class _Tables:
         if kind not in _INTEGERS:
             return np.zeros(0, np.int64)
         return np.frombuffer(data, self.order + _INTEGERS[kind]).astype(np.int64)
+
+
+def _apart(
+    offsets: np.ndarray, counts: np.ndarray, others: list[tuple[int, int]]
+) -> tuple[int, int] | None:
+    """Return where pixels begin and end if they are in one piece with nothing else in it."""
+    if not len(offsets) or len(offsets) != len(counts):
+        return None
+    if not np.array_equal(offsets[:-1] + counts[:-1], offsets[1:]):
+        return None
+    first, last = int(offsets[0]), int(offsets[-1] + counts[-1])
+    clear = all(place + size <= first or place >= last for place, size in others)
+    return (first, last) if clear else None

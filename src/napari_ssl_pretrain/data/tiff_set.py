@@ -35,6 +35,11 @@ def open_tiff(path: Path) -> tifffile.TiffFile:
     return tifffile.TiffFile(path)
 
 
+def is_set(tif: tifffile.TiffFile) -> bool:
+    """Return whether a file names the files that its planes are in."""
+    return bool(_parts(tif))
+
+
 def _parts(tif: tifffile.TiffFile) -> list[str]:
     """Return the names of the files that an OME-TIFF says its planes are in."""
     text = tif.ome_metadata if tif.is_ome else None
