@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_ssl_pretrain.pretext import Intensity, Masking, NumpyRandom, smooth
-from napari_ssl_pretrain.pretext.smooth import cubic_matrix, fill_mean, fill_smooth
+from napari_ssl_pretrain.pretext.smooth import (
+    cubic_matrix,
+    fill_mean,
+    fill_smooth,
+    gaussian_matrices,
+    token_blurs,
+)
 
 TYPES = ("random", "grid", "block")
 
@@ -148,6 +154,18 @@ def test_cells_stand_in_for_pixels(token):
         return float((((filled - images) * hidden) ** 2).sum())
 
     assert error(smooth.CELLS) < 1.1 * error(max(token))
+
+
+def test_no_blur_has_numbers_too_small_for_full_speed():
+    """Below the smallest normal number, products of blurs included, processors are slow."""
+    token = 8
+    for size in (16, 32, 128):
+        widths = tuple(scale * token for scale in smooth.SCALES)
+        matrices = (gaussian_matrices(size, widths), token_blurs(size, token, widths))
+        for matrix in matrices:
+            smallest = matrix[matrix > 0].min()
+            assert float(smallest) ** 3 > np.finfo(np.float32).tiny
+            assert (matrix.sum(axis=2) > 0).all()
 
 
 def test_lines_are_enlarged_without_loss():

@@ -242,7 +242,8 @@ class Trainer:
         """Return the length of the gradient, which is scaled only where it is too long."""
         self.accelerator.unscale_gradients()
         limit = self.config.training.gradient_clip or math.inf
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self._trained if p.grad is not None])
+        gradients = [p.grad for p in self._trained if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
         length = float(norm)
         if length > limit:  # NaN is not, and such a step is never taken
             torch.nn.utils.clip_grads_with_norm_(self._trained, limit, norm)

@@ -93,7 +93,9 @@ class Intensity(NamedTuple):
 
     def normalize(self, images: Array) -> Array:
         """Map images ``B C *spatial`` from their own to normalised units."""
-        return (images - expand(self.offset, images)) / expand(self.scale, images)
+        found = images - expand(self.offset, images)
+        found /= expand(self.scale, images)
+        return found
 
     def denormalize(self, images: Array) -> Array:
         """Map images ``B C *spatial`` from normalised to their own units."""
@@ -136,6 +138,14 @@ def expand(values: Array, like: Array) -> Array:
     return values[(...,) + (None,) * (like.ndim - values.ndim)]
 
 
+def add_masked(images: Array, others: Array, mask: Array, factor: float = 1) -> Array:
+    """Return ``images + factor * others * mask``, in one pass where the library can."""
+    fused = getattr(array_namespace(images), "addcmul", None)
+    if fused is not None:
+        return fused(images, others, mask, value=factor)
+    return images + factor * others * mask
+
+
 def as_like(matrix: np.ndarray, like: Array) -> Array:
     """Bring a numpy array to the library, device and dtype of ``like``."""
     xp = array_namespace(like)
@@ -169,15 +179,18 @@ class Constants:
     def __init__(self, like: Array) -> None:
         self._of = array_namespace(like), device(like), like.dtype
 
+    def get(self, make: Callable[..., np.ndarray], *words: Any) -> Array:
+        """Return the matrix ``make(*words)``."""
+        xp, where, dtype = self._of
+        return xp.asarray(_matrix(make, words), dtype=dtype, device=where)
+
     def along(
-        self, images: Array, axis: int, make: Callable[..., np.ndarray], *words: float
+        self, images: Array, axis: int, make: Callable[..., np.ndarray], *words: Any
     ) -> Array:
         """Multiply images by the matrix ``make(*words)`` along an axis counted from the first."""
-        xp, where, dtype = self._of
-        matrix = xp.asarray(_matrix(make, words), dtype=dtype, device=where)
-        return apply_along(matrix, images, axis - images.ndim)
+        return apply_along(self.get(make, *words), images, axis - images.ndim)
 
 
 @lru_cache(maxsize=512)
-def _matrix(make: Callable[..., np.ndarray], words: tuple[float, ...]) -> np.ndarray:
+def _matrix(make: Callable[..., np.ndarray], words: tuple[Any, ...]) -> np.ndarray:
     return make(*words)

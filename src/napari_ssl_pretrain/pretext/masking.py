@@ -19,9 +19,10 @@ from napari_ssl_pretrain.pretext.base import (
     Intensity,
     PretextBatch,
     RandomSource,
+    add_masked,
     as_like,
 )
-from napari_ssl_pretrain.pretext.smooth import fill_smooth
+from napari_ssl_pretrain.pretext.smooth import enlarge, interpolate
 
 MaskType = Literal["random", "grid", "block"]
 
@@ -102,10 +103,7 @@ class Masking(Frozen):
 
     def to_pixels(self, hidden: Array) -> Array:
         """Enlarge a token grid ``B *grid`` to pixels ``B 1 *spatial``, boolean."""
-        xp = array_namespace(hidden)
-        for axis, size in enumerate(self.token_size, start=1):
-            hidden = xp.repeat(hidden, size, axis=axis)
-        return hidden[:, None]
+        return enlarge(hidden[:, None], self.token_size)
 
     def make_batch(self, images: Array, intensity: Intensity, random: RandomSource) -> PretextBatch:
         """Hide parts of clean images ``B C *spatial`` whose sides the tokens divide."""
@@ -117,13 +115,14 @@ class Masking(Frozen):
         """Hide the given tokens ``B *grid`` of clean images ``B C *spatial``."""
         target = intensity.normalize(images)
         xp = array_namespace(target)
-        scored = xp.astype(self.to_pixels(hidden), target.dtype)
-        known = target * (1 - scored)
-        seen = base = fill_smooth(known, scored, self.token_size)
+        tokens = xp.astype(hidden[:, None], target.dtype)
+        scored = enlarge(tokens, self.token_size)
+        known = add_masked(target, target, scored, -1)
+        seen = add_masked(known, interpolate(target, 1 - tokens, self.token_size), scored)
         if self.normalize_target:
-            return PretextBatch(seen, self.standardize_tokens(target), base * 0, scored, hidden)
-        centre, spread = visible_moments(known, scored)
-        return PretextBatch(seen, target, base, scored, hidden, centre, spread)
+            return PretextBatch(seen, self.standardize_tokens(target), seen * 0, scored, hidden)
+        centre, spread = visible_moments(known, tokens)
+        return PretextBatch(seen, target, seen, scored, hidden, centre, spread)
 
     def standardize_tokens(self, images: Array) -> Array:
         """Bring each token of ``B C *spatial`` to zero mean and unit variance."""
@@ -153,12 +152,15 @@ def visible_moments(known: Array, hidden: Array) -> tuple[Array, Array]:
     known
         ``B C *spatial``, 0 where hidden.
     hidden
-        ``B 1 *spatial``, 1.0 where hidden.
+        1.0 where hidden, of pixels (``B 1 *spatial``) or of the tokens that divide them.
     """
     xp = array_namespace(known)
-    axes = tuple(range(2, known.ndim))
-    count = math.prod(known.shape[2:]) - xp.sum(hidden, axis=axes, keepdims=True)
+    lead, axes = tuple(known.shape[:2]), tuple(range(2, known.ndim))
+    units, one = math.prod(hidden.shape[2:]), (1,) * len(axes)
+    pixels = known.reshape(*lead, -1)
+    count = (units - xp.sum(hidden, axis=axes, keepdims=True)) * (pixels.shape[2] // units)
     count = xp.where(count > 0, count, xp.ones_like(count))
     mean = xp.sum(known, axis=axes, keepdims=True) / count
-    variance = xp.sum(known * known, axis=axes, keepdims=True) / count - mean * mean
+    length = xp.linalg.vector_norm(pixels, axis=-1).reshape(*lead, *one)
+    variance = length * length / count - mean * mean
     return mean, xp.sqrt(xp.where(variance > 0, variance, variance * 0) + LEAST_SPREAD**2)
