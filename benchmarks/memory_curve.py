@@ -88,8 +88,7 @@ class Watch:
         while process.poll() is None:
             self.peak = max(self.peak, tree_memory(process.pid))
             if time.monotonic() - self._since > limit:
-                process.terminate()
-                process.wait()
+                process.kill()
             time.sleep(0.1)
         for thread in threads:
             thread.join()
