@@ -286,7 +286,9 @@ def test_the_time_is_told_before_the_start(make: Make) -> None:
     estimate = dock.findChild(QLabel, "estimate")
     assert estimate is not None
     shown = estimate.text()
-    assert shown.startswith("Up to about 38 min: 3 repetitions x 3 label counts x 4 networks x 60 s")
+    assert shown.startswith(
+        "Up to about 38 min: 3 repetitions x 3 label counts x 4 networks x 60 s"
+    )
     assert "2 min to choose learning rates" in shown
     dock.form.set("seeds", 1)
     assert estimate.text().startswith("Up to about 14 min: 1 repetition x 3")

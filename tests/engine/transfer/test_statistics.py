@@ -189,7 +189,7 @@ def test_a_gain_that_shuffled_weights_have_too_is_no_help(over_control, word, sa
 def test_a_control_that_is_no_better_than_scratch_asks_for_nothing():
     scores = scores_of(np.full((3, 4), 0.05))
     scores += [
-        dataclasses.replace(s, arm="shuffled", iou=s.iou - 0.1 - 0.3 * s.seed)
+        dataclasses.replace(s, arm="shuffled", iou=s.iou - 0.01 + 0.3 * (s.seed - 1))
         for s in scores
         if s.arm == "scratch"
     ]
@@ -210,6 +210,30 @@ def test_three_seeds_that_agree_by_luck_do_not_pass_the_control():
     known = scipy_stats.ttest_1samp(means, 0).confidence_interval(0.95)
     assert (over.low, over.high) == pytest.approx(tuple(known))
     assert over.low < 0 < over.high
+
+
+def test_chance_is_taken_from_all_arms_that_are_trained_anew():
+    """The interval over the control, beside the least squares of a model of seeds and arms."""
+    table = np.random.default_rng(3).normal([0.5, 0.53, 0.51], 0.02, (4, 3))
+    arms = ("scratch", "pretrained", "shuffled")
+    scores = [
+        Score(arm, 5, seed, f"im{unit}", f"im{unit}", value, value, value)
+        for seed, row in enumerate(table)
+        for arm, value in zip(arms, row, strict=True)
+        for unit in range(3)
+    ]
+    over = stat.gain_over_control(scores)
+    design = np.zeros((12, 6))  # four seeds, then pretrained and shuffled beside scratch
+    for seed, arm in np.ndindex(4, 3):
+        design[3 * seed + arm, seed] = 1
+        if arm:
+            design[3 * seed + arm, 3 + arm] = 1
+    fit, (rest,), _, _ = np.linalg.lstsq(design, table.ravel(), rcond=None)
+    contrast = np.array([0, 0, 0, 0, 1, -1])
+    error = np.sqrt(rest / 6 * (contrast @ np.linalg.inv(design.T @ design) @ contrast))
+    half = scipy_stats.t.ppf(0.975, 6) * error
+    assert over.mean == pytest.approx(contrast @ fit)
+    assert (over.low, over.high) == pytest.approx((over.mean - half, over.mean + half))
 
 
 def test_a_gain_without_its_control_is_cautioned():

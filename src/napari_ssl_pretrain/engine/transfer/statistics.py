@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from scipy.stats import t as student_t
 
+from napari_ssl_pretrain.engine.transfer.blocks import half_interval, seed_means
 from napari_ssl_pretrain.spec.transfer import CONTROL
 
 if TYPE_CHECKING:
@@ -307,15 +307,16 @@ def gain_over_control(scores: Sequence[Score]) -> Interval:
     """Return the gain over the shuffled weights, with an interval that few seeds do not narrow.
 
     A bootstrap of three seeds says that there is a gain where all three agree, as they do by
-    luck one time in eight. So Student's t over the seeds' means is taken where it is wider.
+    luck one time in eight. So Student's t over the seeds is taken where it is wider. Chance is
+    taken from the whole design, seeds as its blocks, in which scratch too is trained anew with
+    each seed (the analysis of variance of randomised blocks; Fisher, "The design of
+    experiments", 1935).
     """
     gain = paired_gain(scores, base=CONTROL)
-    table = _differences(scores, None, "pretrained", CONTROL, "iou")
-    if gain.seeds < 2:  # noqa: PLR2004 - no deviation of one
+    means = seed_means(scores, ("scratch", "pretrained", CONTROL))
+    half = half_interval(means, CONFIDENCE)
+    if not math.isfinite(half):
         return gain
-    means = table.mean(axis=1)
-    quantile = float(student_t.ppf((1 + CONFIDENCE) / 2, gain.seeds - 1))
-    half = quantile * float(means.std(ddof=1)) / math.sqrt(gain.seeds)
     low, high = min(gain.low, gain.mean - half), max(gain.high, gain.mean + half)
     return dataclasses.replace(gain, low=low, high=high)
 
