@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ import pytest
 from napari_ssl_pretrain import runner
 from napari_ssl_pretrain.data.writers import write_array
 from napari_ssl_pretrain.errors import ConfigError
+from napari_ssl_pretrain.spec import claim, heartbeat
 from napari_ssl_pretrain.spec import events as ev
 from napari_ssl_pretrain.spec.config import PretrainConfig
 from napari_ssl_pretrain.spec.run_dir import RunDir
@@ -155,6 +158,38 @@ def test_a_run_of_another_machine_is_never_declared_dead(tmp_path: Path) -> None
     assert not handle.ended
     assert not handle.kill()
     assert handle.status.last_seen is not None
+
+
+def test_a_run_of_another_machine_that_is_silent_for_long_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunDir(tmp_path, "job", 1)
+    started(run, pid=1, host="elsewhere")
+    run.heartbeat.write_text(json.dumps(asdict(heartbeat.Owner(1, "elsewhere", "", "", "t"))))
+    before = run.events.read_bytes()
+    handle = runner.attach(run)
+    handle.poll()
+    now = time.monotonic()
+    monkeypatch.setattr(heartbeat.time, "monotonic", lambda: now + 60)
+    handle.poll()
+    assert handle.silence >= 60
+    assert not handle.ended
+    monkeypatch.setattr(heartbeat.time, "monotonic", lambda: now + 200)
+    (last,) = handle.poll()
+    assert last.message.startswith("no sign of life from elsewhere for 3 minutes")
+    assert run.events.read_bytes() == before, "it is not this machine's to write"
+
+
+def test_a_run_that_another_process_goes_on_with_gets_no_last_word(config: PretrainConfig) -> None:
+    run = run_of(config)
+    started(run, pid=2**22 + 1, host=socket.gethostname())
+    handle = runner.attach(run)
+    with claim.held(run):
+        assert [e.kind for e in handle.poll()] == ["process_started"]
+        assert not handle.ended
+    handle._looked = 0
+    assert [e.kind for e in handle.poll()] == ["run_finished"]
+    assert handle.ended
 
 
 def test_a_torn_line_waits_for_its_end(tmp_path: Path) -> None:

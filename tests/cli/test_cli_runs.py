@@ -3,17 +3,21 @@ from __future__ import annotations
 import json
 import os
 import socket
+from dataclasses import asdict
+from time import sleep
 
 import pytest
 
+from napari_ssl_pretrain.cli import runs
 from napari_ssl_pretrain.spec import events as ev
+from napari_ssl_pretrain.spec.heartbeat import Owner
 from napari_ssl_pretrain.spec.run_dir import RunDir
 
 
-def write_run(root, name, *more, pid=None):
+def write_run(root, name, *more, pid=None, host=None):
     run = RunDir(root, name, 1)
     run.results.mkdir(parents=True)
-    first = ev.ProcessStarted(pid=pid or os.getpid(), host=socket.gethostname(), config="")
+    first = ev.ProcessStarted(pid=pid or os.getpid(), host=host or socket.gethostname(), config="")
     started = ev.RunStarted(
         task="crappify", backbone="unet", parameters=1, device="cpu", precision="fp32",
         patch_size=(8, 8), batch_size=1, epochs=4, steps_per_epoch=5, steps=20,
@@ -78,3 +82,23 @@ def test_json_and_single_folders(three, say):
 def test_no_runs_are_no_error(say):
     said = say("runs")
     assert (said.code, "No runs under" in said.out) == (0, True)
+
+
+def test_a_run_of_another_machine_is_watched_before_it_is_called_silent(here, say, monkeypatch):
+    monkeypatch.setattr(runs, "WATCHED", 0.1)
+    living, gone = write_run(here, "living", host="far"), write_run(here, "gone", host="far")
+    gone.checkpoints.mkdir()
+    gone.checkpoint("last").touch()
+    for run in (living, gone):
+        owner = Owner(os.getpid(), "far", "", "", "t")
+        run.heartbeat.write_text(json.dumps(asdict(owner)))
+        os.utime(run.heartbeat, (10**9, 10**9))
+    monkeypatch.setattr(
+        runs.time, "sleep", lambda s: (sleep(s), os.utime(living.heartbeat, (10**9, 10**9 + 1)))
+    )
+    said = say("runs", str(here))
+    by_name = {line.split()[0]: line for line in said.out.splitlines()[1:]}
+    assert "training on far" in by_name["living_1"]
+    assert "silent" in by_name["gone_1"]
+    assert "gone_1: No sign of life from far for" in said.out
+    assert "2 runs on other machines" in said.err

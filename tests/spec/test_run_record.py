@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from run_tree import DEAD, PSNR, losses, write_run
 
-from napari_ssl_pretrain.spec import event_log
+from napari_ssl_pretrain.spec import event_log, heartbeat
 from napari_ssl_pretrain.spec import events as ev
 from napari_ssl_pretrain.spec.curve import sparkline
 from napari_ssl_pretrain.spec.event_log import EventLog
+from napari_ssl_pretrain.spec.heartbeat import Owner
 from napari_ssl_pretrain.spec.run_record import RunReader, RunRecord, RunScanner
 
 if TYPE_CHECKING:
@@ -63,6 +65,27 @@ def test_states_and_what_can_be_resumed(
     assert (record.state, record.resumable, record.goes_on) == (state, resumable, goes_on)
     run.checkpoint("last").unlink()
     assert not read(run).resumable
+
+
+def test_a_run_of_another_machine_that_falls_silent_can_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_run(tmp_path, state=None, pid=DEAD, host="another")
+    owner = Owner(DEAD, "another", "", "", "t")
+    run.heartbeat.write_text(json.dumps(asdict(owner)))
+    reader = RunReader(run)
+    assert (reader.read().state, reader.read().goes_on, reader.doubtful) == (
+        "training",
+        True,
+        False,
+    )
+    now = time.monotonic()
+    monkeypatch.setattr(heartbeat.time, "monotonic", lambda: now + 300)
+    record = reader.read()
+    assert (record.state, record.goes_on, record.resumable) == ("silent", False, True)
+    assert "No sign of life from another for 5 minutes" in record.note
+    run.heartbeat.write_text(json.dumps(asdict(owner) | {"beat": 2}))
+    assert reader.read().state == "training"
 
 
 def test_a_run_that_goes_on_grows_and_ends(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from napari_ssl_pretrain.gui import remember, watch
 from napari_ssl_pretrain.gui.job_control import FULL, JobControl, Shown
 from napari_ssl_pretrain.gui.layer_queue import LayerQueue
 from napari_ssl_pretrain.gui.problem import Problem
-from napari_ssl_pretrain.gui.words import last_line, status_line
+from napari_ssl_pretrain.gui.words import last_line, silence_line, status_line
 from napari_ssl_pretrain.spec.config import PretrainConfig
 from napari_ssl_pretrain.spec.yaml_io import parse_yaml
 
@@ -89,6 +89,8 @@ class RunControl(JobControl):
             self._monitor.show_scores(update.scores)
         elif isinstance(update, Problem):
             self._on_problem(update.error)
+        elif update is None:
+            self._say_silence()
 
     def _on_started(self, handle: runner.RunHandle) -> None:
         self._hold(handle)
@@ -96,6 +98,14 @@ class RunControl(JobControl):
         if self._found and not self._stop_wanted:
             self._status.say(f"Found {handle.run.run_name}, which goes on.")
         self.changed.emit()
+
+    def _say_silence(self) -> None:
+        handle = self.handle
+        if handle is None or handle.ended or handle.silence is None or self._stop_wanted:
+            return
+        line = silence_line(handle.status, handle.run, handle.silence, remote=handle.remote)
+        if self._status.text() != line:
+            self._status.say(line, error=True)
 
     def _on_problem(self, error: UserError) -> None:
         self._rest()

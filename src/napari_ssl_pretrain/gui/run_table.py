@@ -38,6 +38,7 @@ STATE_COLORS = {
     "stopped": "#e0a030",
     "failed": "#e05555",
     "died": "#e05555",
+    "silent": "#e05555",
     "unreadable": "#e05555",
 }
 ALIVE_COLOR = "#5b9bf3"

@@ -56,6 +56,15 @@ def status_line(status: RunStatus, run: RunDir, *, remote: bool = False) -> str:
     return f"{line}."
 
 
+def silence_line(status: RunStatus, run: RunDir, silence: float, *, remote: bool) -> str:
+    """Say that a run gives no sign of life."""
+    if not remote:
+        said = f"{run.run_name}: process {status.pid} has given no sign of life for"
+        return f"{said} {duration(silence)}, though it is there. It may be suspended."
+    said = f"{run.run_name}: no sign of life from {status.host} for {duration(silence)}"
+    return f"{said}. It is watched a little longer, then you can resume it here."
+
+
 def last_line(status: RunStatus, run: RunDir, *, saved: bool) -> str:
     """Say how a run ended, its best score, and where its checkpoint is."""
     best = status.best_validation_loss

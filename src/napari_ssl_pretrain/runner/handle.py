@@ -15,7 +15,7 @@ from napari_ssl_pretrain.spec import claim
 from napari_ssl_pretrain.spec import events as ev
 from napari_ssl_pretrain.spec.heartbeat import Pulse
 from napari_ssl_pretrain.spec.last_word import last_event
-from napari_ssl_pretrain.spec.status import RunStatus, process_lives
+from napari_ssl_pretrain.spec.status import RunStatus, life_of, process_lives
 
 if TYPE_CHECKING:
     import subprocess
@@ -92,7 +92,7 @@ class JobHandle:
         self._looked = float("-inf")
         self._elsewhere = False
         self.silence: float | None = None
-        """Seconds without a sign of life of a job of another machine; None while there are."""
+        """Seconds without a sign of life; None while there are some."""
 
     @property
     def finished(self) -> ev.RunFinished | None:
@@ -170,17 +170,9 @@ class JobHandle:
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return False
         self._looked = time.monotonic()
-        silence = self._pulse.silence()
-        owner = self._pulse.owner
-        if owner is None or (owner.pid, owner.host) != (self.status.pid, self.status.host):
-            self.silence = None
-            return not process_lives(self.status)
-        lives = owner.lives()
-        self._elsewhere = lives is None
-        self.silence = silence if self._elsewhere else None
-        if self._elsewhere and not self.remote:  # this machine was started anew since
-            return not process_lives(self.status)
-        return lives is False or (self.silence or 0) > LOST_SECONDS
+        life = life_of(self.status, self._pulse)
+        self.silence, self._elsewhere = life.silence, life.elsewhere
+        return not life.lives or (life.elsewhere and (life.silence or 0) > LOST_SECONDS)
 
     def _read_lines(self) -> list[bytes]:
         """Return the whole lines beyond what was read; a torn last one waits."""
@@ -233,7 +225,7 @@ class JobHandle:
     def _why(self) -> str:
         if self.silence is not None and self.remote:
             minutes = f"{self.silence / 60:.0f} minutes"
-            return f"no sign of life from {self.status.host} for {minutes}; it may be gone"
+            return f"no sign of life from {self.status.host} for {minutes}; it seems to be gone"
         code = self._process.returncode if self._process else None
         said = last_error(self._place.console_log)
         if code == _USAGE_ERROR and said:

@@ -176,10 +176,12 @@ class Pulse:
     ----------
     path
         The file.
+    patience
+        For how many seconds it is watched before it counts as silent.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, patience: float = QUIET_SECONDS) -> None:
+        self._path, self._patience = path, patience
         self._seen: tuple[bytes, int] | None = None
         self._since = time.monotonic()
         self._changed = False
@@ -204,15 +206,10 @@ class Pulse:
         """Whether a change was seen."""
         return self._changed and self.owner is not None
 
-    @property
-    def lives(self) -> bool | None:
-        """Whether the process runs; None where that cannot be seen from here, or nobody said."""
-        return self.owner.lives() if self.owner else None
-
-    def silence(self, watched: float = QUIET_SECONDS) -> float | None:
+    def silence(self) -> float | None:
         """Return for how long there was no sign; None before this was watched long enough."""
         quiet = self.look()
-        return None if self.owner is None or quiet < watched else quiet + self.age
+        return None if self.owner is None or quiet < self._patience else quiet + self.age
 
 
 def wait_for_sign(path: Path, owner: Owner) -> bool:

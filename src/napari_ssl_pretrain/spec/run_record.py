@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import socket
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from napari_ssl_pretrain.errors import UserError
 from napari_ssl_pretrain.spec.curve import Curve
 from napari_ssl_pretrain.spec.event_log import EventLog, read_plain
+from napari_ssl_pretrain.spec.heartbeat import QUIET_SECONDS, Pulse
 from napari_ssl_pretrain.spec.run_dir import RunDir
-from napari_ssl_pretrain.spec.status import RunStatus, process_lives
+from napari_ssl_pretrain.spec.status import Life, RunStatus, life_of
 from napari_ssl_pretrain.spec.yaml_io import parse_yaml
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ LONGEST_END = 32
 YIELD_SECONDS = 0.25
 NO_NUMBER = 1e29
 LARGEST_COUNT = 1 << 53
-ENDED_EARLY = frozenset({"stopped", "failed", "died"})
+ENDED_EARLY = frozenset({"stopped", "failed", "died", "silent"})
 KINDS = (
     "process_started",
     "data_checked",
@@ -57,6 +59,8 @@ class RunRecord:
         The run and where it stands by its own word.
     alive
         Whether its process lives, as far as this machine can know.
+    silence
+        Seconds without a sign of life from another machine; None while there are some.
     data, images
         The training images as its configuration names them, and how many were found.
     scores
@@ -72,6 +76,7 @@ class RunRecord:
     run: RunDir
     status: RunStatus = field(default_factory=RunStatus)
     alive: bool = True
+    silence: float | None = None
     data: tuple[str, ...] = ()
     images: int | None = None
     scores: dict[str, float] = field(default_factory=dict)
@@ -82,15 +87,22 @@ class RunRecord:
 
     @property
     def state(self) -> str:
-        """State of the run; ``died`` without a last word, ``unreadable`` when it says nothing."""
+        """State of the run.
+
+        ``died`` without a last word, ``silent`` without a sign of life from another machine,
+        ``unreadable`` when it says nothing.
+        """
         if self.status.last_seen is None:
             return "unreadable"
-        return self.status.state if self.status.ended or self.alive else "died"
+        if self.status.ended or (self.alive and self.silence is None):
+            return self.status.state
+        return "silent" if self.alive else "died"
 
     @property
     def goes_on(self) -> bool:
         """Whether the run may be under way, here or on another machine."""
-        return self.status.last_seen is not None and not self.status.ended and self.alive
+        known = self.status.last_seen is not None
+        return known and not self.status.ended and self.alive and self.silence is None
 
     @property
     def resumable(self) -> bool:
@@ -141,6 +153,10 @@ class RunRecord:
         if self.state == "died":
             said = f"Process {self.status.pid} ended without a last word."
             return f"{said} Resume goes on from the saved state." if self.saved else said
+        if self.state == "silent":
+            minutes = f"{(self.silence or 0) / 60:.0f} minutes"
+            said = f"No sign of life from {shortened(self.status.host, 60)} for {minutes}"
+            return f"{said}: it seems to be gone. Resume makes sure, then goes on."
         return shortened(self.status.message) if self.state in ENDED_EARLY else ""
 
 
@@ -151,10 +167,13 @@ class RunReader:
     ----------
     run
         The run.
+    patience
+        Seconds without a sign of life after which a run of another machine counts as silent.
     """
 
-    def __init__(self, run: RunDir) -> None:
+    def __init__(self, run: RunDir, patience: float = QUIET_SECONDS) -> None:
         self.run = run
+        self._pulse = Pulse(run.heartbeat, patience)
         self._log = EventLog(run.events, KINDS)
         self._record = RunRecord(run)
         self._train, self._validation = Curve(CURVE_POINTS), Curve(CURVE_POINTS)
@@ -177,6 +196,12 @@ class RunReader:
             problem = f"events.jsonl holds what no run says: {error}"
             self._record = replace(self._record, problem=shortened(problem))
         return self._record
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether only watching tells if a run of another machine goes on: its sign is old."""
+        elsewhere = self._record.status.host != socket.gethostname()
+        return self._record.goes_on and elsewhere and self._pulse.age > QUIET_SECONDS
 
     def _forget(self) -> None:
         self._record = RunRecord(self.run)
@@ -222,7 +247,7 @@ class RunReader:
             return replace(record, problem=f"events.jsonl {said}")
         if record.status.ended and not read_on:
             return replace(record, saved=self._is_saved()) if record.resumable else record
-        alive = record.status.ended or process_lives(record.status)
+        life = Life(lives=True) if record.status.ended else life_of(record.status, self._pulse)
         scores: dict[str, float] = {}
         best, problem = None, ""
         if record.status.ended:
@@ -233,7 +258,14 @@ class RunReader:
             lowest = min((b for b in (best, seen) if b is not None), default=None)
             status = replace(record.status, best_validation_loss=lowest)
             record = replace(record, status=status)
-        return replace(record, alive=alive, scores=scores, problem=problem, saved=self._is_saved())
+        return replace(
+            record,
+            alive=life.lives,
+            silence=life.silence if life.elsewhere else None,
+            scores=scores,
+            problem=problem,
+            saved=self._is_saved(),
+        )
 
     def _is_saved(self) -> bool:
         try:

@@ -13,6 +13,7 @@ from napari_ssl_pretrain.spec import events as ev
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from napari_ssl_pretrain.spec.heartbeat import Pulse
     from napari_ssl_pretrain.spec.run_dir import RunDir
 
 RunState = Literal["starting", "preparing", "training", "testing", "finished", "stopped", "failed"]
@@ -145,3 +146,36 @@ def process_lives(status: RunStatus) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE and not born_later
     except (psutil.Error, ValueError, OverflowError):  # the latter: a number that is none of ours
         return False
+
+
+@dataclass(frozen=True)
+class Life:
+    """What can be known from here of the process that writes a job.
+
+    Attributes
+    ----------
+    lives
+        Whether it runs; true where that cannot be known.
+    silence
+        Seconds without a sign of life; None while there are some, or where none are given.
+    elsewhere
+        Whether only signs of life tell of it: another machine writes, or did before this one was
+        started anew.
+    """
+
+    lives: bool
+    silence: float | None = None
+    elsewhere: bool = False
+
+
+def life_of(status: RunStatus, pulse: Pulse) -> Life:
+    """Find out whether a job's process lives, by the system here and by signs of life elsewhere."""
+    silence, owner = pulse.silence(), pulse.owner
+    if owner is None or (owner.pid, owner.host) != (status.pid, status.host):
+        return Life(process_lives(status))
+    lives = owner.lives()
+    if lives is not None:
+        return Life(lives, silence if lives else None)
+    if status.host == socket.gethostname():
+        return Life(process_lives(status), elsewhere=True)
+    return Life(lives=True, silence=silence, elsewhere=True)
