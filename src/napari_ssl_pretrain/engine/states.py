@@ -13,6 +13,7 @@ import torch
 import napari_ssl_pretrain
 from napari_ssl_pretrain.engine import checkpoint
 from napari_ssl_pretrain.engine.checkpoint import plain, save
+from napari_ssl_pretrain.engine.last_state import refuse_unfit
 from napari_ssl_pretrain.engine.load import load_weights
 from napari_ssl_pretrain.engine.state import TrainState
 from napari_ssl_pretrain.errors import CheckpointError, ConfigError
@@ -89,7 +90,7 @@ def load_last(run: RunDir, spec: BackboneSpec) -> dict[str, Any] | None:
     Raises
     ------
     CheckpointError
-        The file is damaged.
+        The file is damaged, or holds what no run of this network saves.
     ConfigError
         The configuration asks for another network than the run has.
     """
@@ -105,6 +106,7 @@ def load_last(run: RunDir, spec: BackboneSpec) -> dict[str, Any] | None:
             f"differs from the run to resume in {', '.join(changed)}",
             remedy="Resume with the configuration of the run, or start another run_id.",
         )
+    refuse_unfit(state, spec, path)
     return state
 
 
