@@ -49,7 +49,8 @@ class StopOnSignal:
 
     def __enter__(self) -> Self:
         for number in SIGNALS:
-            if signal.getsignal(number) == signal.SIG_IGN:  # as nohup wishes
+            nohup = number not in {signal.SIGINT, signal.SIGTERM}
+            if nohup and signal.getsignal(number) == signal.SIG_IGN:
                 continue
             try:
                 self._before[number] = signal.signal(number, self._handle)  # type: ignore[assignment]
