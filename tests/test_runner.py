@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -17,10 +18,11 @@ import pytest
 from napari_ssl_pretrain import runner
 from napari_ssl_pretrain.data.writers import write_array
 from napari_ssl_pretrain.errors import ConfigError
-from napari_ssl_pretrain.spec import claim, heartbeat
+from napari_ssl_pretrain.spec import claim, event_log, heartbeat
 from napari_ssl_pretrain.spec import events as ev
 from napari_ssl_pretrain.spec.config import PretrainConfig
 from napari_ssl_pretrain.spec.run_dir import RunDir
+from napari_ssl_pretrain.spec.run_record import RunReader
 
 FAKE = [sys.executable, str(Path(__file__).parent / "gui" / "fake_run.py")]
 
@@ -50,6 +52,13 @@ def follow(handle: runner.RunHandle, until: str = "", seconds: float = 20) -> li
 
 def run_of(config: PretrainConfig) -> RunDir:
     return RunDir(Path(config.result_dir), config.name, config.run_id)
+
+
+def step(number: int) -> ev.StepFinished:
+    return ev.StepFinished(
+        step=number, steps=30_000, epoch=1, loss=0.5, learning_rate=1e-3, patches_per_second=9,
+        seconds_left=1,
+    )  # fmt: skip
 
 
 def started(run: RunDir, *, pid: int, host: str) -> None:
@@ -213,13 +222,145 @@ def test_a_folder_that_cannot_be_written_is_told(config: PretrainConfig, tmp_pat
         runner.start(config.replace(result_dir=str(blocked)), command=FAKE)
 
 
-def test_a_long_history_is_thinned_but_keeps_its_last_step_and_all_else() -> None:
-    steps = [b'{"kind": "step_finished", "step": %d}' % i for i in range(30_000)]
-    lines = [*steps[:100], b'{"kind": "warned"}', *steps[100:]]
-    kept = runner.thin(lines)
-    assert len(kept) <= runner.MAX_STEPS_READ + 1
-    assert kept[-1] == steps[-1]
-    assert b'{"kind": "warned"}' in kept
+def test_a_long_history_is_thinned_but_keeps_its_last_step_and_all_else(tmp_path: Path) -> None:
+    run = RunDir(tmp_path, "job", 1)
+    started(run, pid=os.getpid(), host=socket.gethostname())
+    lines = [step(number).to_line() for number in range(30_000)]
+    lines.insert(100, ev.Warned(message="here").to_line())
+    with run.events.open("a") as file:
+        file.writelines(lines)
+    handle = runner.attach(run)
+    found = handle.poll()
+    steps = [e.step for e in found if e.kind == "step_finished"]
+    assert 1000 < len(steps) <= 1.1 * runner.MAX_STEPS_READ
+    assert steps[-1] == handle.status.step == 29_999
+    assert [e.message for e in found if e.kind == "warned"] == ["here"]
+
+
+def test_only_what_is_new_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunDir(tmp_path, "job", 1)
+    started(run, pid=os.getpid(), host=socket.gethostname())
+    with run.events.open("a") as file:
+        file.writelines(step(number).to_line() for number in range(20_000))
+    handle = runner.attach(run)
+    handle.poll()
+    read: list[int] = []
+    real = event_log.open_plain
+
+    class Counted:
+        def __init__(self, file: Any) -> None:
+            self._file = file
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._file, name)
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self._file.close()
+
+        def read(self, size: int) -> bytes:
+            found: bytes = self._file.read(size)
+            read.append(len(found))
+            return found
+
+    monkeypatch.setattr(event_log, "open_plain", lambda path: Counted(real(path)))
+    with run.events.open("a") as file:
+        file.write(step(20_000).to_line())
+    assert [e.step for e in handle.poll() if e.kind == "step_finished"] == [20_000]
+    assert sum(read) < 2000
+
+
+def test_a_file_that_is_replaced_is_read_from_its_beginning(tmp_path: Path) -> None:
+    run = RunDir(tmp_path, "job", 1)
+    started(run, pid=os.getpid(), host=socket.gethostname())
+    handle = runner.attach(run)
+    handle.poll()
+    here = {"pid": os.getpid(), "host": socket.gethostname(), "config": ""}
+    anew = ev.ProcessStarted(**here, time=5.0).to_line() + step(1).to_line()
+    run.events.write_text(anew)  # longer than before, in the same file
+    assert [e.kind for e in handle.poll()] == ["process_started", "step_finished"]
+    run.events.write_text(ev.ProcessStarted(**here, time=6.0).to_line())
+    assert [e.kind for e in handle.poll()] == ["process_started"]
+    assert handle.status.step == 0
+    other = tmp_path / "other"
+    other.write_text(anew)
+    other.replace(run.events)
+    assert len(handle.poll()) == 2
+
+
+def test_a_clock_that_was_set_back_hides_nothing(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 10**6)
+    handle = runner.start(config, command=FAKE)
+    monkeypatch.undo()
+    events = follow(handle)
+    assert (events[0].kind, events[-1].state) == ("process_started", "finished")
+
+
+def hostile_lines() -> list[bytes]:
+    good = step(3).model_dump()
+    wrong = [
+        {"kind": "step_finished"},
+        {**good, "step": "../../etc"},
+        {**good, "step": 10**400},
+        {**good, "loss": float("nan")},
+        {**good, "seconds_left": float("inf")},
+        {**good, "loss": [[1]]},
+        {"kind": ["step_finished"]},
+        {"kind": "process_started", "pid": 10**30, "host": "h", "config": ""},
+        {"kind": "image_saved", "image_kind": "../../x", "image": "..", "path": "../../etc/passwd"},
+    ]
+    return [
+        *(json.dumps(fields).encode() for fields in wrong),
+        b"\xff\xfe\x00\x01" * 100,
+        b"[" * 100_000,
+        b'{"kind": "step_finished", "step": ' + b"9" * 10_000 + b"}",
+        b'{"kind": "warned", "message": "' + b"x" * (1 << 20),
+        b"null",
+        b"3",
+        b"[]",
+        b"",
+    ]
+
+
+def test_hostile_lines_are_passed_over(tmp_path: Path) -> None:
+    run = RunDir(tmp_path, "job", 1)
+    started(run, pid=os.getpid(), host=socket.gethostname())
+    with run.events.open("ab") as file:
+        file.write(b"\n".join(hostile_lines()) + b"\n")
+        file.write(ev.Warned(message="m" * 100_000).to_line().encode())
+        file.write(step(7).to_line().encode())
+    handle = runner.attach(run)
+    assert [e.kind for e in handle.poll()] == ["process_started", "warned", "step_finished"]
+    assert handle.status.step == 7
+    assert RunReader(run).read().state == "training"
+
+
+def test_a_flood_of_events_costs_bounded_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_log, "MOST_EVENTS", 100)
+    run = RunDir(tmp_path, "job", 1)
+    started(run, pid=os.getpid(), host=socket.gethostname())
+    with run.events.open("a") as file:
+        file.writelines(ev.Warned(message=str(k)).to_line() for k in range(1000))
+    assert [e.message for e in runner.attach(run).poll()] == [str(k) for k in range(900, 1000)]
+
+
+def test_what_is_no_file_is_waited_for(tmp_path: Path) -> None:
+    run = RunDir(tmp_path, "job", 1)
+    run.results.mkdir(parents=True)
+    os.mkfifo(run.events)
+    assert runner.attach(run).poll() == []
+    assert not runner.find_running(tmp_path)
+    run.console_log.write_bytes(b"x" * 10)
+    run.console_log.unlink()
+    os.mkfifo(run.console_log)
+    assert runner.last_error(run.console_log) == ""
 
 
 def test_a_run_begun_anew_forgets_what_was_there(config: PretrainConfig) -> None:

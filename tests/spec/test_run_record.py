@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -154,15 +155,16 @@ def line(kind: str, **fields: object) -> str:
     return json.dumps({"kind": kind, "time": 1.0, **fields}) + "\n"
 
 
-STARTED = line("process_started", pid=DEAD, host="x", config="a: [")
+HERE = socket.gethostname()
+STARTED = line("process_started", pid=DEAD, host=HERE, config="a: [")
 EVENTS = {
     "": "events.jsonl is empty",
     "garbage\n\x00\xff\n": "events.jsonl holds no event of a run",
     STARTED[:30]: "events.jsonl is empty",
     "[" * 200_000 + "\n": "events.jsonl holds no event of a run",
-    STARTED + line("steps_planned", steps=10**300, epochs=1, seconds_a_step=1): "holds what no",
+    STARTED + line("steps_planned", steps=10**300, epochs=1, seconds_a_step=1): "",
     STARTED + '{"kind": "run_finished", "time": 1e300, "state": "failed", "reason": "error"}\n': "",
-    line("process_started", pid=-1, host=__import__("socket").gethostname(), config=""): "",
+    line("process_started", pid=-1, host=HERE, config=""): "",
 }
 
 

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QCheckBox, QLabel, QPlainTextEdit, QVBoxLayout, QWidg
 from napari_ssl_pretrain.gui.layer_source import grid_of
 from napari_ssl_pretrain.gui.plot import LossPlot
 from napari_ssl_pretrain.gui.words import duration, progress_line
+from napari_ssl_pretrain.spec.status import LONGEST_MESSAGE
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -129,7 +130,7 @@ class Monitor(QWidget):
 
     def say(self, text: str) -> None:
         """Add a line to the messages."""
-        self.messages.appendPlainText(text)
+        self.messages.appendPlainText(text[:LONGEST_MESSAGE])
 
     def _on_process_started(self, event: ev.ProcessStarted) -> None:
         if not event.resumed:
@@ -137,7 +138,7 @@ class Monitor(QWidget):
         self.say(f"Process {event.pid} on {event.host}{', resumed' if event.resumed else ''}")
 
     def _on_data_checked(self, event: ev.DataChecked) -> None:
-        for text in (*event.skipped, *event.notes):
+        for text in (*event.skipped, *event.notes)[-MAX_LINES:]:
             self.say(text)
 
     def _on_run_started(self, event: ev.RunStarted) -> None:

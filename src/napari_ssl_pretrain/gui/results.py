@@ -150,7 +150,7 @@ class ResultReader:
             image = open_image(event.path)
             data, axes = stored_array(image)
             limits = self._limits_of(event, image)
-        except UserError:
+        except (UserError, OSError, ValueError, MemoryError):  # the event may say anything
             return None
         return Result(
             data,

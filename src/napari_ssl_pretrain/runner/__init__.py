@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,6 @@ from napari_ssl_pretrain.runner.handle import (
     StudyHandle,
     is_running,
     last_error,
-    thin,
     unwritable,
 )
 from napari_ssl_pretrain.runner.process import COMMAND, NICENESS, start_in
@@ -49,7 +47,6 @@ __all__ = [
     "last_error",
     "start",
     "start_study",
-    "thin",
     "transfer_words",
 ]
 
@@ -91,13 +88,14 @@ def start(
     config_file = _write_config(config)
     arguments = [*command, "run", "--config", str(config_file)]
     arguments += ["--resume"] * resume + ["--overwrite"] * overwrite
-    since = time.time()
+    handle = RunHandle(run, config_file=config_file)
+    handle.look_back(keep=resume)
     try:
-        process = start_in(run, arguments, append=resume)
+        handle.follow(start_in(run, arguments, append=resume))
     except OSError as error:
         config_file.unlink(missing_ok=True)
         raise ConfigError(*unwritable(error), value=run.result_dir, remedy=OTHER) from None
-    return RunHandle(run, process, since=since, fresh=not resume, config_file=config_file)
+    return handle
 
 
 def start_study(config: TransferConfig, *, command: Sequence[str] = COMMAND) -> StudyHandle:
@@ -125,13 +123,14 @@ def start_study(config: TransferConfig, *, command: Sequence[str] = COMMAND) -> 
         )
     refuse_links_in("output", study.results, [study.results])
     arguments = [*command, "transfer", *transfer_words(config, study), "--json"]
-    since = time.time()
+    handle = StudyHandle(study)
+    handle.look_back(keep=False)
     try:
-        process = start_in(study, arguments)
+        handle.follow(start_in(study, arguments))
     except OSError as error:
         rule = unwritable(error)[1]
         raise ConfigError("output", rule, value=study.results, remedy=OTHER) from None
-    return StudyHandle(study, process, since=since, fresh=True)
+    return handle
 
 
 def transfer_words(config: TransferConfig, study: StudyDir) -> list[str]:

@@ -13,6 +13,7 @@ import psutil
 from napari_ssl_pretrain.errors import ConfigError
 from napari_ssl_pretrain.spec import claim
 from napari_ssl_pretrain.spec import events as ev
+from napari_ssl_pretrain.spec.event_log import EventLog, open_plain
 from napari_ssl_pretrain.spec.heartbeat import Pulse
 from napari_ssl_pretrain.spec.last_word import last_event
 from napari_ssl_pretrain.spec.status import RunStatus, life_of, process_lives
@@ -25,15 +26,14 @@ if TYPE_CHECKING:
     from napari_ssl_pretrain.spec.study_dir import StudyDir
 
 MAX_STEPS_READ = 4000
-"""Steps kept of one reading: a week's history must not take the reader's breath away."""
+"""About so many steps are kept of one reading: a week's history must not take the breath away."""
 
 OTHER = "Choose another folder."
 _USAGE_ERROR = 2
+LONGEST_TAIL = 1 << 16
 LOOK_SECONDS = 1.0
 LOST_SECONDS = 120.0
 """Watched for so long without a sign of life, a job of another machine is followed no more."""
-
-_STEP = b'"kind": "step_finished"'
 
 
 class Place(claim.Place, Protocol):
@@ -54,37 +54,24 @@ class Place(claim.Place, Protocol):
 class JobHandle:
     """A job that is watched: its new events, its state, and the wish to stop it.
 
+    One that was found by its folder is watched from the beginning.
+
     Parameters
     ----------
     place
         Where the job lives.
-    process
-        The child, when this program started it; None when it was found by its folder.
-    since
-        When the child was started, in seconds since 1970: an older last word is not its own.
-    fresh
-        The run begins anew in its folder, so whatever is older than ``since`` is dropped.
     config_file
         A file to remove when the run has ended.
     """
 
-    def __init__(
-        self,
-        place: Place,
-        process: subprocess.Popen[bytes] | None = None,
-        *,
-        since: float = 0.0,
-        fresh: bool = False,
-        config_file: Path | None = None,
-    ) -> None:
+    def __init__(self, place: Place, *, config_file: Path | None = None) -> None:
         self._place = place
         self.status = RunStatus()
-        self._process = process
-        self._since = since
-        self._fresh = fresh
+        self._process: subprocess.Popen[bytes] | None = None
         self._config_file = config_file
-        self._offset = 0
-        self._file_id: int | None = None
+        self._log = EventLog(place.events, None, steps=MAX_STEPS_READ)
+        self._history: list[ev.AnyEvent] = []
+        self._own = True
         self._began = False
         self._stop_wanted = False
         self._finished: ev.RunFinished | None = None
@@ -93,6 +80,26 @@ class JobHandle:
         self._elsewhere = False
         self.silence: float | None = None
         """Seconds without a sign of life; None while there are some."""
+
+    def look_back(self, *, keep: bool) -> None:
+        """Read what earlier processes said, before another one is started.
+
+        Parameters
+        ----------
+        keep
+            Whether that is part of the history of the job; else it is begun anew.
+        """
+        self._own = False
+        found = self._read()
+        self._own = True
+        if keep:
+            self._history = found
+        else:
+            self.status = RunStatus()
+
+    def follow(self, process: subprocess.Popen[bytes]) -> None:
+        """Watch a child of this program from now on."""
+        self._process = process
 
     @property
     def finished(self) -> ev.RunFinished | None:
@@ -115,9 +122,9 @@ class JobHandle:
         When the process is gone without a last word, one is supplied and written down.
         """
         gone = self._gone()  # asked first: what it wrote before it went is then read below
-        found = self._take(self._read_lines())
+        found, self._history = self._history + self._read(), []
         if self._finished is None and (gone or self._lost()):
-            found += self._take(self._read_lines())
+            found += self._read()
             if self._finished is None:
                 found += self._supply_last_word()
         if self._finished is not None:
@@ -174,32 +181,18 @@ class JobHandle:
         self.silence, self._elsewhere = life.silence, life.elsewhere
         return not life.lives or (life.elsewhere and (life.silence or 0) > LOST_SECONDS)
 
-    def _read_lines(self) -> list[bytes]:
-        """Return the whole lines beyond what was read; a torn last one waits."""
+    def _read(self) -> list[ev.AnyEvent]:
+        """Return what is new; a torn last line waits."""
         try:
-            with self._place.events.open("rb") as file:
-                state = os.fstat(file.fileno())
-                if state.st_ino != self._file_id or state.st_size < self._offset:
-                    self._file_id, self._offset = state.st_ino, 0
-                file.seek(self._offset)
-                whole = file.read().rpartition(b"\n")[0]
+            _, found = self._log.news()
         except OSError:
             return []
-        if not whole:
-            return []
-        self._offset += len(whole) + 1
-        return thin(whole.split(b"\n"))
-
-    def _take(self, lines: list[bytes]) -> list[ev.AnyEvent]:
-        found = [e for line in lines if (e := ev.parse_event(line.decode("utf-8", "replace")))]
-        if self._fresh:
-            found = [event for event in found if event.time >= self._since]
         for event in found:
             self.status = self.status.after(event)
             if isinstance(event, ev.ProcessStarted):
-                self._finished, self._began = None, event.time >= self._since
+                self._finished, self._began = None, self._own
                 self._repeat_wish()
-            elif isinstance(event, ev.RunFinished) and event.time >= self._since:
+            elif isinstance(event, ev.RunFinished) and self._own:
                 self._finished = event
         return found
 
@@ -214,10 +207,8 @@ class JobHandle:
         )
         if self._began and not self._elsewhere:
             said = claim.say_last_word(self._place, word)
-            if said == "held":
-                return self._take(self._read_lines())
-            if said == "said":
-                return self._take(self._read_lines()) or [word]
+            if said != "closed":
+                return self._read()
         self._finished = word
         self.status = self.status.after(word)
         return [word]
@@ -267,7 +258,7 @@ def is_running(place: Place) -> bool:
     if not place.events.exists() or isinstance(last_event(place.events), ev.RunFinished):
         return False
     handle = JobHandle(place)
-    handle._take(handle._read_lines())  # noqa: SLF001 - reads only; poll() would write a last word
+    handle._read()  # noqa: SLF001 - reads only; poll() would write a last word
     status = handle.status
     return status.pid is not None and not handle.remote and not handle._lost()  # noqa: SLF001
 
@@ -275,21 +266,13 @@ def is_running(place: Place) -> bool:
 def last_error(log: Path) -> str:
     """Return the text of the last ``error: …`` line of a console log, or an empty string."""
     try:
-        text = log.read_bytes()[-65536:].decode("utf-8", "replace")
+        with open_plain(log) as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LONGEST_TAIL))
+            text = file.read(LONGEST_TAIL).decode("utf-8", "replace")
     except OSError:
         return ""
     lines = [line.strip() for line in text.replace("\r", "\n").splitlines()]
     return next((s.removeprefix("error: ") for s in reversed(lines) if s.startswith("error: ")), "")
-
-
-def thin(lines: list[bytes]) -> list[bytes]:
-    """Keep at most :data:`MAX_STEPS_READ` of the steps, evenly, and every other line."""
-    steps = [i for i, line in enumerate(lines) if _STEP in line]
-    if len(steps) <= MAX_STEPS_READ:
-        return lines
-    every = -(-len(steps) // MAX_STEPS_READ)
-    dropped = set(steps) - set(steps[::-1][::every])  # counted from the end: the last one stays
-    return [line for i, line in enumerate(lines) if i not in dropped]
 
 
 def unwritable(error: OSError) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections import deque
 from typing import TYPE_CHECKING, BinaryIO
 
 from napari_ssl_pretrain.spec import events as ev
@@ -24,8 +25,15 @@ MOST_BYTES = 1 << 28
 """Bytes read of one file at a time; of what is larger the beginning and the end."""
 
 LONGEST_LINE = 1 << 24
-BYTES_A_STEP = 1 << 17
-"""One step is kept of this many bytes: some hundred points make a curve."""
+MOST_EVENTS = 100_000
+"""Events kept of one reading."""
+
+STEPS_KEPT = 700
+"""About so many steps are kept of one reading, evenly: some hundred points make a curve."""
+
+BYTES_A_LINE = 200
+HEAD = 256
+"""Bytes at the beginning by which a file is known again: the first event's time among them."""
 
 _KIND = re.compile(rb'"kind":\s*"(\w+)"')
 _STEP = b"step_finished"
@@ -39,21 +47,25 @@ class EventLog:
     path
         The file.
     kinds
-        Kinds to read; the last line is read whatever it is.
+        Kinds to read, all where it is None; the last line is read whatever it is.
+    steps
+        About how many steps are kept of one reading.
     """
 
-    def __init__(self, path: Path, kinds: Iterable[str]) -> None:
+    def __init__(self, path: Path, kinds: Iterable[str] | None, *, steps: int = STEPS_KEPT) -> None:
         self._path = path
-        self._kinds = {kind.encode() for kind in kinds}
+        self._kinds = None if kinds is None else {kind.encode() for kind in kinds}
+        self._steps = steps
         self._offset = 0
         self._seen: tuple[int, int, int] | None = None
+        self._head = b""
         self.lines = 0
         """Lines read so far, whatever they hold."""
         self.cut = False
         """Whether the middle of a file too large was left out."""
 
     def news(self) -> tuple[bool, list[ev.AnyEvent]]:
-        """Return what is new, and before it whether the file began anew.
+        """Return what is new, the newest :data:`MOST_EVENTS`, and before it whether it began anew.
 
         Raises
         ------
@@ -65,14 +77,17 @@ class EventLog:
             seen = (state.st_ino, state.st_size, state.st_mtime_ns)
             if seen == self._seen:
                 return False, []
+            head = file.read(HEAD)
             anew = self._seen is None or seen[0] != self._seen[0] or seen[1] < self._offset
+            anew = anew or not head.startswith(self._head)
             if anew:
                 self._offset, self.lines, self.cut = 0, 0, False
-            self._seen = seen
-            return anew, list(self._read(file, state.st_size))
+            self._seen, self._head = seen, head
+            return anew, list(deque(self._read(file, state.st_size), MOST_EVENTS))
 
     def _read(self, file: BinaryIO, size: int) -> Iterator[ev.AnyEvent]:
-        every = max(1, min(size - self._offset, MOST_BYTES) // BYTES_A_STEP)
+        new = min(size - self._offset, MOST_BYTES)
+        every = max(1, -(-new // (BYTES_A_LINE * self._steps)))
         for lines in self._pieces(file, size):
             self.lines += len(lines)
             yield from _parsed(self._chosen(lines, every))
@@ -102,12 +117,13 @@ class EventLog:
     def _chosen(self, lines: list[bytes], every: int) -> Iterator[bytes]:
         last = len(lines) - 1
         for number, line in enumerate(lines):
-            kind = _KIND.search(line)
-            if kind is None or number == last:
-                if number == last:
-                    yield line
-            elif kind[1] in self._kinds and (kind[1] != _STEP or number % every == 0):
+            if number == last or self._is_wanted(_KIND.search(line), number % every == 0):
                 yield line
+
+    def _is_wanted(self, kind: re.Match[bytes] | None, step: bool) -> bool:  # noqa: FBT001
+        if kind is None or (kind[1] == _STEP and not step):
+            return False
+        return self._kinds is None or kind[1] in self._kinds
 
 
 def _parsed(lines: Iterable[bytes]) -> Iterator[ev.AnyEvent]:

@@ -6,13 +6,18 @@ The first is always :class:`ProcessStarted`, the last always :class:`RunFinished
 from __future__ import annotations
 
 import json
+import math
 import time
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
 from napari_ssl_pretrain.pretext.base import Frozen
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+LARGEST_COUNT = 1 << 53
 FinishState = Literal["finished", "stopped", "failed"]
 FinishReason = Literal["done", "patience", "time", "stop", "interrupt", "error", "killed"]
 ImageKind = Literal[
@@ -200,9 +205,23 @@ _ADAPTER: TypeAdapter[AnyEvent] = TypeAdapter(Annotated[AnyEvent, Field(discrimi
 
 
 def parse_event(line: str) -> AnyEvent | None:
-    """Read one line; None for what is torn, foreign, or of a newer version."""
+    """Read one line; None for what is torn, foreign, of a newer version, or no run's numbers."""
     try:
         fields: Any = json.loads(line)
-        return _ADAPTER.validate_python(fields)
+        event = _ADAPTER.validate_python(fields)
     except (ValueError, RecursionError):  # the latter: brackets in brackets without end
         return None
+    return event if _is_bounded(vars(event).values()) else None
+
+
+def _is_bounded(values: Iterable[Any]) -> bool:
+    """Whether these numbers can be reckoned with: no event holds one that is not finite."""
+    for value in values:
+        if isinstance(value, float) and not math.isfinite(value):
+            return False
+        if isinstance(value, int) and abs(value) > LARGEST_COUNT:
+            return False
+        inner = value.values() if isinstance(value, dict) else value
+        if isinstance(value, dict | tuple) and not _is_bounded(inner):
+            return False
+    return True

@@ -35,7 +35,6 @@ LONGEST_TEXT = 500
 LONGEST_END = 32
 YIELD_SECONDS = 0.25
 NO_NUMBER = 1e29
-LARGEST_COUNT = 1 << 53
 ENDED_EARLY = frozenset({"stopped", "failed", "died", "silent"})
 KINDS = (
     "process_started",
@@ -209,13 +208,7 @@ class RunReader:
         self._validation.clear()
 
     def _take(self, events: list[ev.AnyEvent]) -> None:
-        """Take in what is new.
-
-        Raises
-        ------
-        ValueError
-            It cannot be what a run says.
-        """
+        """Take in what is new."""
         status = self._record.status
         for event in events:
             if event.kind == "process_started":
@@ -229,8 +222,6 @@ class RunReader:
             elif event.kind == "epoch_finished" and known(event.validation_loss) is not None:
                 self._validation.add(event.step, event.validation_loss)
             status = status.after(event)
-        if max(status.step, status.steps, status.epoch, status.epochs) > LARGEST_COUNT:
-            raise ValueError("a number of steps or epochs far too large")
         if events:
             self._record = replace(
                 self._record,

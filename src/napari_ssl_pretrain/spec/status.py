@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 RunState = Literal["starting", "preparing", "training", "testing", "finished", "stopped", "failed"]
 
+LONGEST_MESSAGE = 2000
+
 
 @dataclass(frozen=True)
 class RunStatus:
@@ -48,7 +50,8 @@ class RunStatus:
         """Return the status after one more event."""
         handler = getattr(self, f"_after_{event.kind}", None)
         status: RunStatus = handler(event) if handler else self
-        return replace(status, last_seen=event.time)
+        message = status.message[:LONGEST_MESSAGE]
+        return replace(status, message=message, last_seen=event.time)
 
     def _after_process_started(self, event: ev.ProcessStarted) -> RunStatus:
         kept = self if event.resumed else RunStatus()
