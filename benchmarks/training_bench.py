@@ -92,9 +92,18 @@ class TrainingBench:
         self.state.steps = self.state.step + steps
         self.trainer.run(self.report, self.run.stop_file.exists, lambda *_: None, lambda: None)
 
-    def bare(self, steps: int) -> None:
-        """Train on the one batch: forward, loss, backward, step."""
+    def bare(self, steps: int, network: Any = None) -> None:
+        """Train on the one batch: forward, loss, backward, step.
+
+        Parameters
+        ----------
+        steps
+            How many.
+        network
+            Stands for the network, such as its compiled form; None takes it as it is.
+        """
         model, optimizer = self.machine.model.train(), self.machine.optimizer.optimizer
+        model = model if network is None else network
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.config.compute.precision)
         for _ in range(steps):
             optimizer.zero_grad(set_to_none=True)
