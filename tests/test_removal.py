@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import threading
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +15,7 @@ from run_tree import DEAD, write_run
 from napari_ssl_pretrain.errors import ConfigError
 from napari_ssl_pretrain.runner import removal
 from napari_ssl_pretrain.runner.removal import plan_removal, remove
+from napari_ssl_pretrain.spec import claim, heartbeat
 from napari_ssl_pretrain.spec.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -58,6 +63,37 @@ def test_a_run_that_begins_after_the_question_stays(tmp_path):
     with pytest.raises(ConfigError, match="under way"):
         remove(planned)
     assert planned.run.checkpoint("last").exists()
+
+
+def test_a_run_that_is_held_stays_though_its_events_say_it_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(claim, "SECONDS", 0.05)
+    planned = plan_removal(write_run(tmp_path))
+    with claim.held(planned.run):
+        before = files(tmp_path)
+        with pytest.raises(ConfigError, match="job_1: is under way already"):
+            remove(planned)
+        assert files(tmp_path) == before
+    remove(planned)
+    assert not planned.run.results.exists()
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_silent_run_of_another_machine_is_watched_before_it_goes(tmp_path, monkeypatch, lives):
+    monkeypatch.setattr(heartbeat, "QUIET_SECONDS", 0.4)
+    run = write_run(tmp_path, state=None, pid=DEAD, host="another")
+    run.heartbeat.write_text(json.dumps(asdict(heartbeat.Owner(DEAD, "another", "", "", "t"))))
+    os.utime(run.heartbeat, (10**9, 10**9))
+    planned = plan_removal(run)
+    if not lives:
+        remove(planned)
+        assert not run.results.exists()
+        return
+    later = threading.Timer(0.2, os.utime, (run.heartbeat, (10**9, 10**9 + 1)))
+    later.start()
+    with pytest.raises(ConfigError, match=r"under way already .* on another"):
+        remove(planned)
+    later.join()
+    assert run.checkpoint("last").exists()
 
 
 def test_links_are_not_followed(tmp_path):

@@ -84,8 +84,12 @@ def test_what_a_killed_process_was_writing_is_removed(planes):
     other = run.checkpoints / ".job_12-checkpoint-last.pth.77.tmp"
     for path in (*torn, other):
         path.write_text("half")
+    folders = [run.per_image / ".a.ome.zarr.7-00000000.part", run.per_image / ".a.ome.zarr.7.old"]
+    for folder in folders:
+        (folder / "0").mkdir(parents=True)
+        (folder / "0" / ".zarray").write_text("half")
     do(asked, resume=True)
-    assert not any(path.exists() for path in torn)
+    assert not any(path.exists() for path in (*torn, *folders))
     assert other.exists()
 
 

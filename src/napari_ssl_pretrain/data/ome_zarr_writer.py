@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -11,6 +10,7 @@ import numpy as np
 import zarr
 from zarr.storage import LocalStore
 
+from napari_ssl_pretrain.data.parts import part_of
 from napari_ssl_pretrain.data.units import ANGSTROM, MICROMETRE
 from napari_ssl_pretrain.data.writers import cannot_write, to_dtype
 
@@ -66,7 +66,7 @@ class TiledWriter:
 
     def __init__(self, path: Path, image: Image, dtype: np.dtype) -> None:
         self.path, self.image, self.dtype = Path(path), image, np.dtype(dtype)
-        self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        self._part = part_of(self.path)
         lengths = {a: image.info.length(a) for a in image.frame_axes}
         if {"C", "S"} & set(image.info.axes):
             lengths["C"] = image.in_channels
@@ -156,7 +156,7 @@ class TiledWriter:
 
     def _take_place(self) -> None:
         """Put the finished folder where it belongs; an old one is gone only then."""
-        old = self.path.with_name(f".{self.path.name}.{os.getpid()}.old")
+        old = part_of(self.path, "old")
         if self.path.is_dir() and not self.path.is_symlink():
             self.path.replace(old)
         else:

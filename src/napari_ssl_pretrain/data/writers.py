@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import tifffile
 
+from napari_ssl_pretrain.data.parts import part_of
 from napari_ssl_pretrain.data.units import ANGSTROM, MICROMETRE, unit_name
 from napari_ssl_pretrain.errors import ConfigError
 
@@ -246,7 +246,7 @@ def _atomic(path: Path, save: Callable[[Path], object]) -> None:
     ConfigError
         The file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = part_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

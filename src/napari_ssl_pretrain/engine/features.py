@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +13,7 @@ import numpy as np
 
 from napari_ssl_pretrain.data.feature_map import to_rgb, write_about
 from napari_ssl_pretrain.data.intensity import measure
+from napari_ssl_pretrain.data.parts import part_of
 from napari_ssl_pretrain.data.writers import write_array
 from napari_ssl_pretrain.engine.encoder import Encoder
 from napari_ssl_pretrain.engine.hardware import find_device, has_fast_bf16
@@ -254,7 +254,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     ConfigError
         The file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = part_of(path)
     try:
         yield temporary
         temporary.replace(path)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_ssl_pretrain.data.images import first_line
+from napari_ssl_pretrain.data.parts import clear_parts
 from napari_ssl_pretrain.data.survey import survey
 from napari_ssl_pretrain.errors import CheckpointError, ConfigError, DataError
 from napari_ssl_pretrain.spec import events as ev
@@ -137,6 +138,8 @@ def open_inputs(
 def output_folder(output: Path, images: Sequence[Image]) -> Path:
     """Make the folder of ``--output``, which is never that of the images.
 
+    What a killed process was writing there goes.
+
     Raises
     ------
     ConfigError
@@ -157,4 +160,5 @@ def output_folder(output: Path, images: Sequence[Image]) -> Path:
             value=output,
             remedy="Choose another folder.",
         ) from None
+    clear_parts(output)
     return output

@@ -19,6 +19,7 @@ from napari_ssl_pretrain.data.boxes import is_large
 from napari_ssl_pretrain.data.intensity import finite
 from napari_ssl_pretrain.data.ome_zarr_writer import TiledWriter, by_tile
 from napari_ssl_pretrain.data.opening import open_image
+from napari_ssl_pretrain.data.parts import part_of
 from napari_ssl_pretrain.data.writers import cannot_write, to_dtype
 from napari_ssl_pretrain.engine import images as im
 from napari_ssl_pretrain.engine.feed import Purpose
@@ -287,7 +288,7 @@ def copy_result(source: Path, target: Path) -> None:
     ConfigError
         It cannot be written.
     """
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part = part_of(target)
     try:
         try:
             if source.is_dir():

@@ -8,18 +8,21 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from napari_ssl_pretrain.errors import ConfigError
+from napari_ssl_pretrain.spec import claim
 from napari_ssl_pretrain.spec.run_dir import RunDir
 from napari_ssl_pretrain.spec.run_record import RunReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+WINDOWS = sys.platform == "win32"
 BY_HAND = "Look at the folder, and delete it by hand if it shall go."
 
 
@@ -65,7 +68,7 @@ def plan_removal(run: RunDir) -> Removal:
 
 
 def remove(removal: Removal, trash: Callable[[Path], bool] | None = None) -> list[Path]:
-    """Remove a run, after looking again; return what could not be put into the trash.
+    """Remove a run while nobody else can begin it; return what could not be put into the trash.
 
     Parameters
     ----------
@@ -80,13 +83,19 @@ def remove(removal: Removal, trash: Callable[[Path], bool] | None = None) -> lis
     ConfigError
         The run is under way by now, or something cannot be deleted.
     """
-    now = plan_removal(removal.run)
-    run = now.run
-    for number, path in enumerate(now.paths):
-        if trash is None:
-            _delete(path, run)
-        elif not trash(path):
-            return list(now.paths[number:])
+    run = removal.run
+    refuse_foreign(run)
+    with claim.held(run, run.run_name, beat=False):
+        now = plan_removal(run)
+        # Windows moves and deletes no folder in which a file is open, such as the lock
+        kept = (run.results,) if WINDOWS else ()
+        left = _take_away([path for path in now.paths if path not in kept], run, trash)
+    if left:
+        return [*left, *kept]
+    if trash is None:
+        _delete_folder(run.results)
+    elif left := _take_away(kept, run, trash):
+        return left
     for folder in (run.results.parent, run.checkpoints, run.config_files, run.job):
         with suppress(OSError):
             folder.rmdir()  # only when empty
@@ -122,10 +131,11 @@ def refuse_running(run: RunDir) -> None:
     ConfigError
         It may be, or they do not.
     """
-    record = RunReader(run).read()
+    reader = RunReader(run)
+    record = reader.read()
     if record.state == "unreadable":
         raise ConfigError(run.run_name, f"is not known as a run ({record.problem})", remedy=BY_HAND)
-    if record.goes_on:
+    if record.goes_on and not reader.doubtful:  # else whoever takes the claim makes sure
         where = f" on {record.status.host}" if record.status.host else ""
         raise ConfigError(
             run.run_name, f"is under way{where}", remedy="Stop it first, then delete it."
@@ -152,8 +162,20 @@ def _measured(run: RunDir) -> tuple[int, int]:
     return count, size
 
 
+def _take_away(
+    paths: Sequence[Path], run: RunDir, trash: Callable[[Path], bool] | None
+) -> list[Path]:
+    """Delete files and what a run's folder holds, or put them into the trash; return the rest."""
+    for number, path in enumerate(paths):
+        if trash is None:
+            _delete(path, run)
+        elif not trash(path):
+            return list(paths[number:])
+    return []
+
+
 def _delete(path: Path, run: RunDir) -> None:
-    """Delete one file or a run's folder; its events go last, for they say whose folder it is.
+    """Delete one file, or all in a run's folder; its events go last: they say whose folder it is.
 
     Raises
     ------
@@ -167,15 +189,39 @@ def _delete(path: Path, run: RunDir) -> None:
         for inside in sorted(path.iterdir(), key=lambda p: p == run.events):
             if _is_folder(inside):
                 shutil.rmtree(inside)
-            else:
+            elif inside != run.lock:
                 inside.unlink()
+    except OSError as error:
+        _stays(error, path)
+
+
+def _delete_folder(path: Path) -> None:
+    """Delete a folder that is empty but for what a lock leaves.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be deleted.
+    """
+    try:
         path.rmdir()
     except OSError as error:
-        where = error.filename or path
-        remedy = "The rest is still there; delete again when that is mended."
-        raise ConfigError(
-            where, f"cannot be deleted ({error.strerror or error})", remedy=remedy
-        ) from None
+        _stays(error, path)
+
+
+def _stays(error: OSError, path: Path) -> NoReturn:
+    """Say what cannot be deleted.
+
+    Raises
+    ------
+    ConfigError
+        Always.
+    """
+    where = error.filename or path
+    remedy = "The rest is still there; delete again when that is mended."
+    raise ConfigError(
+        where, f"cannot be deleted ({error.strerror or error})", remedy=remedy
+    ) from None
 
 
 def _mode(path: Path) -> int:

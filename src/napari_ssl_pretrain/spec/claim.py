@@ -110,8 +110,10 @@ class Claim:
 def held(
     place: Place,
     field: str = "run_id",
-    value: object = None,
+    value: object = "",
     say: Callable[[str], None] = lambda _: None,
+    *,
+    beat: bool = True,
 ) -> Iterator[Claim]:
     """Hold a job's folder and give signs of life there.
 
@@ -126,6 +128,8 @@ def held(
         What a refusal speaks of.
     say
         Told when there is something to wait for.
+    beat
+        Whether to give signs of life; not needed for a moment.
 
     Raises
     ------
@@ -140,7 +144,8 @@ def held(
         _refuse_living(place, field, value, say)
         claim = Claim(place)
         try:
-            claim.begin()
+            if beat:
+                claim.begin()
             yield claim
         finally:
             claim.end()

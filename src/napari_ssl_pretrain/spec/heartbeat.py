@@ -198,7 +198,8 @@ class Pulse:
             self._seen, self._since = (content, changed), time.monotonic()
             self._changed = not first
             self.owner = parse_owner(content)
-            self.age = max(0.0, time.time() - changed / 1e9) if first else 0.0
+            known = first and self.owner is not None
+            self.age = max(0.0, time.time() - changed / 1e9) if known else 0.0
         return time.monotonic() - self._since
 
     @property
