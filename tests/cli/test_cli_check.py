@@ -132,6 +132,7 @@ def test_the_table_needs_no_torch(images):
 def test_how_many_files_and_pixels_are_read_goes_to_the_error_stream(say, monkeypatch):
     monkeypatch.setattr(check, "TELL_SECONDS", -1)
     monkeypatch.setattr(reports, "SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr(reports, "MOST_SECONDS_BETWEEN_LINES", 0)
     said = say("check", "images", "--full", "--json", *LIGHT)
     assert json.loads(said.out)["images"]
     assert "Reading headers: 4 of 4" in said.err
