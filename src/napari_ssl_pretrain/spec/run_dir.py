@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from napari_ssl_pretrain.spec.job_dir import JobDir
+
 Split = Literal["train", "validation", "test"]
 CheckKind = Literal["original", "masked", "reconstruction", "reconstruction_and_visible", "hidden"]
 CHECK_KINDS: tuple[CheckKind, ...] = (
@@ -18,7 +20,7 @@ CHECK_KINDS: tuple[CheckKind, ...] = (
 
 
 @dataclass(frozen=True)
-class RunDir:
+class RunDir(JobDir):
     """The folders and files of run ``run_id`` of job ``name`` under ``result_dir``.
 
     Parameters
@@ -149,36 +151,6 @@ class RunDir:
     def summary(self) -> Path:
         """What the run came to, as JSON."""
         return self.results / "summary.json"
-
-    @property
-    def events(self) -> Path:
-        """What the run said, one JSON object a line."""
-        return self.results / "events.jsonl"
-
-    @property
-    def stop_file(self) -> Path:
-        """A wish to stop: the run ends at its next step when this file is there."""
-        return self.results / "stop"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the process that writes the run."""
-        return self.results / ".lock"
-
-    @property
-    def heartbeat(self) -> Path:
-        """Signs of life of that process; removed at its end."""
-        return self.results / "heartbeat.json"
-
-    @property
-    def reserve(self) -> Path:
-        """Some space for the last word on a full disk; removed at the end."""
-        return self.results / ".reserve"
-
-    @property
-    def console_log(self) -> Path:
-        """What the process printed, when the dock started it."""
-        return self.results / "run.log"
 
     def here(self, path: str) -> Path:
         """Return where a file of this run is now, which may have been written as another path.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from napari_ssl_pretrain.spec.job_dir import JobDir
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -13,7 +15,7 @@ BACKGROUND = (24, 28, 36)
 
 
 @dataclass(frozen=True)
-class StudyDir:
+class StudyDir(JobDir):
     """The files of a transfer study, all in one folder.
 
     Parameters
@@ -33,36 +35,6 @@ class StudyDir:
     def config(self) -> Path:
         """What was asked."""
         return self.results / "transfer.yaml"
-
-    @property
-    def events(self) -> Path:
-        """What the study said, one JSON object a line."""
-        return self.results / "events.jsonl"
-
-    @property
-    def stop_file(self) -> Path:
-        """A wish to stop: the study ends at its next step when this file is there."""
-        return self.results / "stop"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the process that writes the study."""
-        return self.results / ".lock"
-
-    @property
-    def heartbeat(self) -> Path:
-        """Signs of life of that process; removed at its end."""
-        return self.results / "heartbeat.json"
-
-    @property
-    def reserve(self) -> Path:
-        """Some space for the last word on a full disk; removed at the end."""
-        return self.results / ".reserve"
-
-    @property
-    def console_log(self) -> Path:
-        """What the process printed, when the dock started it."""
-        return self.results / "run.log"
 
     @property
     def report(self) -> Path:
