@@ -157,7 +157,8 @@ def test_results_lie_on_the_loaded_image(
     click(dock, "start")
     qtbot.waitUntil(lambda: "finished" in status(dock) and idle(dock), timeout=20_000)
     kinds = ["original", "masked", "reconstruction"]
-    assert names(viewer) == ["a", *(f"a {kind}" for kind in kinds)]
+    shown = ["a", *(f"a {kind}" for kind in kinds)]
+    qtbot.waitUntil(lambda: names(viewer) == shown, timeout=20_000)
     for kind in kinds:
         layer = viewer.layers[f"a {kind}"]
         assert tuple(layer.scale) == (3, 2)
@@ -237,8 +238,8 @@ def test_a_layer_without_a_file_is_kept_with_the_results(
 
     click(dock, "start")
     qtbot.waitUntil(lambda: "finished" in status(dock) and idle(dock), timeout=20_000)
-    layer = viewer.layers["my cells restored"]
-    assert tuple(layer.scale) == (2, 0.5, 0.5)
+    qtbot.waitUntil(lambda: "my cells restored" in viewer.layers, timeout=20_000)
+    assert tuple(viewer.layers["my cells restored"].scale) == (2, 0.5, 0.5)
 
 
 def test_a_layer_from_a_file_uses_that_file(make_pretrain: Make, images: Path, viewer: Any) -> None:
