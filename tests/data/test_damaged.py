@@ -214,10 +214,10 @@ def test_file_that_shrinks_after_the_survey_names_itself(tmp_path):
         (tmp_path / "a.tif").write_bytes(data)
         image = open_image(tmp_path / "a.tif")
         (tmp_path / "a.tif").write_bytes(data[:700])
-        with pytest.raises(DataError, match="cannot be decoded"):
+        with pytest.raises(DataError, match=r"is truncated|cannot be"):
             image.read(0)
         (tmp_path / "a.tif").unlink()
-        with pytest.raises(DataError, match="cannot be decoded"):
+        with pytest.raises(DataError, match="is gone"):
             image.read(0)
 
 

@@ -160,7 +160,7 @@ def test_undecodable_pixels_name_the_file(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", pixels((64, 64)))
     image = open_image(tmp_path / "a.tif")
     (tmp_path / "a.tif").write_bytes(b"")
-    with pytest.raises(DataError, match=r"a.tif: cannot be decoded"):
+    with pytest.raises(DataError, match=r"a.tif: is empty"):
         source([image]).draw(0, 0, 0)
 
 

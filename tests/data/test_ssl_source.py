@@ -157,7 +157,7 @@ def test_interrupted_preparation_keeps_what_is_done(folder, tmp_path):
     images = images_of(place)
     data = (place / "b.tif").read_bytes()
     (place / "b.tif").write_bytes(b"")
-    with pytest.raises(DataError, match=r"b.tif: cannot be decoded"):
+    with pytest.raises(DataError, match=r"b.tif: is empty"):
         prepare_ssl_source(images, TASK, tmp_path / "s", 0)
     before = stamps([tmp_path / "s" / "a.tif"])
     (place / "b.tif").write_bytes(data)

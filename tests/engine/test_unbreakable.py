@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from run_samples import config, do, events, last_state, raising, run_of, stop_after
 
+from napari_ssl_pretrain.data.writers import write_array
 from napari_ssl_pretrain.engine import session, states
 from napari_ssl_pretrain.engine.run import pretrain
 from napari_ssl_pretrain.errors import ConfigError, RunFailed, UserError
@@ -134,6 +135,24 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_whole_files(planes, small_
     assert events(run_of(asked))[-1].state == "finished"
 
 
+def test_a_disk_that_is_full_already_changes_nothing(planes, small_disk):
+    asked = config(planes, "masking", training=LONG, result_dir=str(small_disk))
+    do(asked, should_stop=stop_after(2))
+    filler = small_disk / "filler"
+    fill_up(filler)
+    before = run_of(asked).events.read_bytes()
+    with pytest.raises(RunFailed, match="disk is full"):
+        do(asked, resume=True)
+    if run_of(asked).events.read_bytes() != before:  # there was room for some words
+        assert events(run_of(asked))[-1].state == "failed"
+    fresh = asked.replace(run_id=2)
+    with pytest.raises(RunFailed, match="disk is full"):
+        do(fresh)
+    filler.unlink()
+    do(asked.replace(training=asked.training.replace(epochs=2)), resume=True)
+    assert None not in events(run_of(asked))
+
+
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EIO])
 def test_a_folder_that_closes_is_said(planes, monkeypatch, number):
     closed = OSError(number, os.strerror(number), "/disk/x.pth")
@@ -148,9 +167,10 @@ def test_a_folder_that_closes_is_said(planes, monkeypatch, number):
 # --- images and clocks ---
 
 
-@pytest.mark.parametrize("how", ["deleted", "cut", "replaced"])
-def test_images_that_change_while_it_trains(planes, how):
-    asked = config(planes, "masking", training=LONG, compute={"memory_gb": 0.001})
+@pytest.mark.parametrize("how", ["deleted", "cut", "replaced", "smaller"])
+@pytest.mark.parametrize("memory", [0.001, 1e-6], ids=["kept", "read again"])
+def test_images_that_change_while_it_trains(planes, how, memory):
+    asked = config(planes, "masking", training=LONG, compute={"memory_gb": memory})
     steps = []
 
     def change():
@@ -159,6 +179,8 @@ def test_images_that_change_while_it_trains(planes, how):
             for path in (planes / "images").iterdir():
                 if how == "deleted":
                     path.unlink()
+                elif how == "smaller":
+                    write_array(path, np.zeros((17, 19), np.uint8), "YX")
                 elif how == "cut":
                     path.write_bytes(path.read_bytes()[:200])
                 else:
@@ -168,12 +190,13 @@ def test_images_that_change_while_it_trains(planes, how):
     said = ""
     try:
         pretrain(asked, should_stop=change)
-    except UserError as error:
+    except RunFailed as error:
         said = str(error)
     last = events(run_of(asked))[-1]
     assert last.kind == "run_finished"
     # what is kept in memory needs no file
     assert last.state == ("failed" if said else "stopped")
+    assert said or memory > 1e-4
     assert not said or str(planes / "images") in said
     assert "Error:" not in said
 

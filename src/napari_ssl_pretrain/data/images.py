@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
+import stat
 import struct
 import tokenize
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from json import JSONDecodeError
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Index = tuple[int | slice, ...]
+Stamp = tuple[int, int, int]
+ZARR_FILES = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 
 READ_ERRORS = (
     OSError,
@@ -122,6 +127,9 @@ class Pixels(Protocol):
         """Return the pixels at an integer or a slice for each stored axis."""
 
 
+Reopen = Callable[[], tuple[ImageInfo, Pixels]]
+
+
 class Image:
     """One image, opened lazily.
 
@@ -135,6 +143,8 @@ class Image:
         3 to treat Z as depth, 2 to loop over its planes as frames.
     channels
         Channels to use, by index; None for all.
+    reopen
+        Reads the header anew when the file has changed; None where it is not looked at.
 
     Attributes
     ----------
@@ -145,9 +155,16 @@ class Image:
     """
 
     def __init__(
-        self, info: ImageInfo, pixels: Pixels, ndim: int, channels: Sequence[int] | None = None
+        self,
+        info: ImageInfo,
+        pixels: Pixels,
+        ndim: int,
+        channels: Sequence[int] | None = None,
+        reopen: Reopen | None = None,
     ) -> None:
         self.info = info
+        self._reopen = reopen
+        self._stamp = None if reopen is None else stamp(info.path)
         self.ndim = ndim
         self.channels = tuple(range(info.channels)) if channels is None else tuple(channels)
         self._pixels = pixels
@@ -183,7 +200,8 @@ class Image:
 
     def renamed(self, name: str) -> Image:
         """Return the same image under another name."""
-        return Image(replace(self.info, name=name), self._pixels, self.ndim, self.channels)
+        info = replace(self.info, name=name)
+        return Image(info, self._pixels, self.ndim, self.channels, self._reopen)
 
     def frame_index(self, frame: int) -> dict[str, int]:
         """Return the place of a frame on each axis that is looped over.
@@ -223,6 +241,8 @@ class Image:
         return self._select(self._decode(tuple(index)))
 
     def _decode(self, index: Index) -> np.ndarray:
+        if self._reopen is not None and (now := stamp(self.info.path)) != self._stamp:
+            self._look_again(now, self._reopen)
         try:
             block = self._pixels.read(index)
         except READ_ERRORS as error:
@@ -232,6 +252,26 @@ class Image:
                 remedy="Export the image again.",
             ) from error
         return block
+
+    def _look_again(self, now: Stamp | None, reopen: Reopen) -> None:
+        """Go on with a file that was written anew, if it is an image of the same size and type.
+
+        Raises
+        ------
+        DataError
+            It is gone, or another one.
+        """
+        if now is None:
+            raise DataError(self.info.path, "is gone", remedy="Put it back, then resume.")
+        info, pixels = reopen()
+        was, found = f"{_size(self.info)}", f"{_size(info)}"
+        if was != found:
+            raise DataError(
+                self.info.path,
+                f"has changed while it was in use: it was {was} and is {found}",
+                remedy="Put it back and resume, or begin anew.",
+            )
+        self._pixels, self._stamp = pixels, now
 
     def _select(self, block: np.ndarray) -> np.ndarray:
         """Bring stored pixels, less the looped axes, to ``C *spatial`` and take the channels."""
@@ -245,6 +285,28 @@ class Image:
             block = block[list(self.channels)]
         dtype = np.dtype(np.uint8) if block.dtype == bool else block.dtype.newbyteorder("=")
         return np.ascontiguousarray(block, dtype)
+
+
+def stamp(path: Path) -> Stamp | None:
+    """Return what changes when a file is written anew, of a Zarr its metadata; None if it is gone.
+
+    Parameters
+    ----------
+    path
+        An image file, or the folder of an OME-Zarr image.
+    """
+    for place in (path, *(path / name for name in ZARR_FILES)):
+        try:
+            found = os.stat(place)  # noqa: PTH116 - Path.stat() is slower, and this is each patch
+        except (OSError, ValueError):
+            continue
+        if not stat.S_ISDIR(found.st_mode):
+            return found.st_ino, found.st_size, found.st_mtime_ns
+    return None
+
+
+def _size(info: ImageInfo) -> str:
+    return f"{' x '.join(map(str, info.shape))} {info.dtype}"
 
 
 def first_line(error: BaseException) -> str:

@@ -41,7 +41,8 @@ class NpyPixels:
 
     def read(self, index: Index) -> np.ndarray:
         """Return the pixels at an integer or a slice for each stored axis."""
-        return np.asarray(np.load(self.path, mmap_mode="r", allow_pickle=False)[index])
+        # copied: a view dies with the process when somebody cuts the file short
+        return np.array(np.load(self.path, mmap_mode="r", allow_pickle=False)[index])
 
 
 def read_header(path: Path) -> Header:

@@ -13,7 +13,14 @@ import numpy as np
 
 from napari_ssl_pretrain.data.axes import settle
 from napari_ssl_pretrain.data.header import Header, RefusedError
-from napari_ssl_pretrain.data.images import READ_ERRORS, Image, ImageInfo, reason
+from napari_ssl_pretrain.data.images import (
+    READ_ERRORS,
+    ZARR_FILES,
+    Image,
+    ImageInfo,
+    Pixels,
+    reason,
+)
 from napari_ssl_pretrain.data.strangers import HEAD, refuse
 from napari_ssl_pretrain.errors import ConfigError, DataError
 
@@ -42,7 +49,6 @@ FOLDER_ENDINGS = {*_SUFFIXES, ".zarr", ".n5"}
 """A folder with such a name looks like an image."""
 _LONGEST = 160
 """Bytes of the longest name; that of a result has more, and file systems allow 255."""
-_ZARR_FILES = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 
 
 @dataclass(frozen=True)
@@ -62,12 +68,30 @@ class Found:
 
     def image(self, ndim: int, channels: Sequence[int] | None) -> Image:
         """Return the image, to be read in 2 or 3 dimensions."""
-        return Image(self.info, self.header.pixels, ndim, channels)
+        return Image(self.info, self.header.pixels, ndim, channels, self._again)
+
+    def _again(self) -> tuple[ImageInfo, Pixels]:
+        """Read the header anew.
+
+        Raises
+        ------
+        DataError
+            The file is no image any more, or has other axes.
+        """
+        try:
+            found = read_header(self.info.path, self.info.axes)
+        except ConfigError as error:
+            raise DataError(
+                self.info.path,
+                f"has changed while it was in use ({error.rule})",
+                remedy="Put it back and resume, or begin anew.",
+            ) from None
+        return found.info, found.header.pixels
 
 
 def is_zarr(path: Path) -> bool:
     """Return whether a folder is a Zarr group or array."""
-    return path.is_dir() and any((path / name).is_file() for name in _ZARR_FILES)
+    return path.is_dir() and any((path / name).is_file() for name in ZARR_FILES)
 
 
 def image_name(path: Path) -> str:

@@ -65,7 +65,8 @@ class TiffPixels:
                 self._open()
         if self._mapped is not None:
             dtype, offset = self._mapped
-            return np.asarray(np.memmap(self.path, dtype, "r", offset, self.shape)[index])
+            # copied: a view dies with the process when somebody cuts the file short
+            return np.array(np.memmap(self.path, dtype, "r", offset, self.shape)[index])
         return self._read_pages(index)
 
     def _open(self) -> None:

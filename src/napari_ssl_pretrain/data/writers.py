@@ -258,16 +258,29 @@ def _atomic(path: Path, save: Callable[[Path], object]) -> None:
         cannot_write(path, error)
 
 
+class CannotWrite(ConfigError):
+    """A result cannot be written.
+
+    Parameters
+    ----------
+    path
+        Where it belongs.
+    error
+        What the system says.
+    """
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        self.reason = OSError(error.errno, error.strerror or str(error), str(path))
+        rule = f"cannot be written ({error.strerror or error})"
+        super().__init__(path, rule, remedy="Choose another result_dir, or free space there.")
+
+
 def cannot_write(path: Path, error: OSError) -> NoReturn:
     """Tell the user that a result cannot be written.
 
     Raises
     ------
-    ConfigError
+    CannotWrite
         Always.
     """
-    raise ConfigError(
-        path,
-        f"cannot be written ({error.strerror or error})",
-        remedy="Choose another result_dir, or free space there.",
-    ) from None
+    raise CannotWrite(path, error) from None

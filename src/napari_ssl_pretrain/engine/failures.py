@@ -6,6 +6,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, NoReturn
 
+from napari_ssl_pretrain.data.writers import CannotWrite
 from napari_ssl_pretrain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def explain(error: Exception, *, memory: str, where: object, disk: str) -> str:
     disk
         What to do once there is space again.
     """
+    error = error.reason if isinstance(error, CannotWrite) else error
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
     low = text.lower()
     if isinstance(error, MemoryError) or "out of memory" in low or "can't allocate memory" in low:

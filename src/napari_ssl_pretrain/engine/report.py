@@ -42,13 +42,26 @@ class Reporter:
         """Write to this file from now on, beginning with what was said before.
 
         Appended to what an earlier process wrote, whose last word is added if it died without.
+
+        Raises
+        ------
+        OSError
+            It cannot be written.
         """
         if self.silent:
             return
         before = missing_words(path) if append else ""
         self._file = path.open("ab" if append else "wb", buffering=0)
+        size = self._file.tell()
         # in one piece: who reads meanwhile shall not take an earlier life's end for this one's
-        self._write(before + "".join(event.to_line() for event in self._waiting))
+        try:
+            self._write(before + "".join(event.to_line() for event in self._waiting))
+        except OSError:
+            if append:
+                self._file.truncate(size)  # it still ends with the last word that it had
+            else:
+                path.unlink(missing_ok=True)  # what never began leaves no run behind
+            raise
         self._waiting.clear()
 
     def __call__(self, event: ev.AnyEvent) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_ssl_pretrain.data.links import refuse_links
+from napari_ssl_pretrain.data.writers import CannotWrite
 from napari_ssl_pretrain.engine import world
 from napari_ssl_pretrain.engine.failures import explain, refuse_unwritable
 from napari_ssl_pretrain.errors import ConfigError, RunFailed, UserError
@@ -153,6 +154,7 @@ def _carry_out(
     session.ranks.on_lost = lambda gone: _say_gone(session, report, gone)
     wish = Wish(session, should_stop)
     try:
+        session.begin()
         reason = session.train_and_test(wish)
         state = "stopped" if reason == "stop" else "finished"
         reason = wish.reason if reason == "stop" else reason
@@ -168,10 +170,14 @@ def _carry_out(
         session.report.close()
         session.report.silent = True
         raise
-    except UserError as error:
-        message = str(error)
-        raise
     except Exception as error:
+        if isinstance(error, UserError) and not isinstance(error, CannotWrite):
+            message = str(error)
+            if not session.trained or isinstance(error, RunFailed):
+                raise
+            raise RunFailed(
+                error.subject, error.rule, value=error.value, remedy=error.remedy
+            ) from error
         if (lost := session.ranks.ending(error)) is not None:
             reason, message = "killed", str(lost)
             if session.ranks.rank and not isinstance(lost, SystemExit):
@@ -191,19 +197,32 @@ def _end(
     reason: ev.FinishReason,
     message: str,
 ) -> dict[str, Any]:
-    """Write the summary and say the last word."""
+    """Write the summary and say the last word.
+
+    Raises
+    ------
+    RunFailed
+        All went well, but the summary cannot be written.
+    """
     done, planned = session.epochs()
     last = ev.RunFinished(
         state=state, reason=reason, message=message, epochs_done=done, epochs_planned=planned
     )
     summary: dict[str, Any] = {}
+    failure: RunFailed | None = None
     if session.claim:
         session.claim.free_reserve()
-    # a full disk must not hide what made the run fail
-    with suppress(OSError, ConfigError) if state == "failed" else nullcontext():
+    try:
         summary = session.summarize(state, reason, message)
-    with suppress(OSError) if state == "failed" else nullcontext():
+    except (OSError, CannotWrite) as error:  # must not hide what made the run fail
+        if state != "failed":
+            said = _explained(error, session)
+            failure = RunFailed(session.run.run_name, said.rstrip("."))
+            last = last.replace(state="failed", reason="error", message=said)
+    with suppress(OSError) if last.state == "failed" else nullcontext():
         report(last)
+    if failure is not None:
+        raise failure
     return summary
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import shutil
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,8 +17,9 @@ from napari_ssl_pretrain.engine import checks, states
 from napari_ssl_pretrain.engine import feed as fd
 from napari_ssl_pretrain.engine.backbones import BackboneSpec, backbone_spec
 from napari_ssl_pretrain.engine.charts import draw_charts
+from napari_ssl_pretrain.engine.failures import explain
 from napari_ssl_pretrain.engine.hardware import GIB
-from napari_ssl_pretrain.engine.leftovers import clear_torn
+from napari_ssl_pretrain.engine.leftovers import make_folders
 from napari_ssl_pretrain.engine.logs import TensorBoardLog, TrainLog, write_summary
 from napari_ssl_pretrain.engine.loop import Trainer
 from napari_ssl_pretrain.engine.machine import Machine, peak_memory, process_start
@@ -36,7 +36,7 @@ from napari_ssl_pretrain.engine.prepare import (
 from napari_ssl_pretrain.engine.state import EpochRow, TrainState
 from napari_ssl_pretrain.engine.testing import PREVIEW_IMAGES, StopWished, Tester, is_previewed
 from napari_ssl_pretrain.engine.validate import Validator
-from napari_ssl_pretrain.errors import DataError
+from napari_ssl_pretrain.errors import DataError, RunFailed
 from napari_ssl_pretrain.spec import claim
 from napari_ssl_pretrain.spec import events as ev
 
@@ -126,35 +126,37 @@ class Session:
             return
         ask = partial(claim.held, value=self.run.run_id, say=self._warn)
         with ask(self.run) as self.claim:
-            if overwrite:
-                self._clear()
-            for folder in self.run.folders(self.plan.config.pretext.task):
-                folder.mkdir(parents=True, exist_ok=True)
-            clear_torn(self.run)
-            self.run.stop_file.unlink(missing_ok=True)
-            self.report.open(self.run.events, append=self.resume)
             try:
-                write_text(self.run.config, self.config.to_yaml())
-                write_text(self.run.resolved_config, self.plan.config.to_yaml())
-                self.ranks.tell("claimed")
+                self._open(overwrite=overwrite)
                 yield
             finally:
                 self.report.close()
 
+    def _open(self, *, overwrite: bool) -> None:
+        """Make the folders and begin to say there what happens.
+
+        Raises
+        ------
+        RunFailed
+            The disk is full, or the folder closed.
+        """
+        try:
+            make_folders(self.run, self.plan.config.pretext.task, overwrite=overwrite)
+            self.report.open(self.run.events, append=self.resume)
+        except OSError as error:
+            disk, where = "Free some space and start again.", self.run.result_dir
+            said = explain(error, memory="Out of memory.", where=where, disk=disk)
+            raise RunFailed(self.run.run_name, said.rstrip(".")) from error
+
+    def begin(self) -> None:
+        """Write down what was asked; other processes wait for that."""
+        if not self.report.silent:
+            write_text(self.run.config, self.config.to_yaml())
+            write_text(self.run.resolved_config, self.plan.config.to_yaml())
+            self.ranks.tell("claimed")
+
     def _warn(self, sentence: str) -> None:
         self.report(ev.Warned(message=sentence))
-
-    def _clear(self) -> None:
-        # whoever started this process writes to the one, this process holds the other
-        kept = {self.run.console_log, self.run.lock, self.run.heartbeat, self.run.reserve}
-        for path in [p for p in self.run.results.glob("*") if p not in kept]:
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        for path in (
-            self.run.checkpoint("best"),
-            self.run.checkpoint("last"),
-            self.run.resolved_config,
-        ):
-            path.unlink(missing_ok=True)
 
     def train_and_test(self, should_stop: Callable[[], bool]) -> ev.FinishReason:
         """Do the work and return why training ended.
@@ -343,6 +345,11 @@ class Session:
         else:
             tester.preview(shown, self.state.step)
         self._seconds["test"] = time.monotonic() - began
+
+    @property
+    def trained(self) -> bool:
+        """Whether a step was done."""
+        return self._trainer is not None and self._trainer.first_step_done is not None
 
     def epochs(self) -> tuple[int, int]:
         """Return epochs done and planned."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_ssl_pretrain.data.links import refuse_links_in
-from napari_ssl_pretrain.data.writers import write_text
+from napari_ssl_pretrain.data.writers import CannotWrite, write_text
 from napari_ssl_pretrain.engine.failures import explain, refuse, refuse_unwritable
 from napari_ssl_pretrain.engine.report import Reporter
 from napari_ssl_pretrain.errors import ConfigError, RunFailed, UserError
@@ -133,10 +133,10 @@ class _Job:
         except KeyboardInterrupt:
             state, reason, message = "stopped", "interrupt", "Interrupted: no report."
             raise
-        except UserError as error:
-            message = str(error)
-            raise
         except Exception as error:
+            if isinstance(error, UserError) and not isinstance(error, CannotWrite):
+                message = str(error)
+                raise
             place = self.place.results
             message = explain(error, memory=MEMORY, where=place, disk=DISK)
             raise RunFailed(self.place.results, message.rstrip(".")) from error
