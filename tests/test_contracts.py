@@ -243,8 +243,10 @@ def test_a_configuration_survives_yaml(fields):
 
 
 def strategy_for(annotation):
-    """A strategy for a field of an event: JSON has no NaN and no infinity."""
+    """A strategy for a field of an event: JSON has no NaN and no infinity; counts are bounded."""
     origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is int:
+        return st.integers(-ev.LARGEST_COUNT, ev.LARGEST_COUNT)
     if annotation is float:
         return st.floats(allow_nan=False, allow_infinity=False)
     if origin in {typing.Union, types.UnionType}:
