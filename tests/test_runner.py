@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -370,3 +371,29 @@ def test_a_run_begun_anew_forgets_what_was_there(config: PretrainConfig) -> None
     run.events.write_text(old.to_line())
     handle = runner.start(config, overwrite=True, command=FAKE)
     assert follow(handle)[0].kind == "process_started"
+
+
+def test_a_run_outlives_whoever_started_it_and_was_killed(
+    config: PretrainConfig, tmp_path: Path
+) -> None:
+    code = """
+        import sys, time
+        from napari_ssl_pretrain import runner
+        from napari_ssl_pretrain.spec.config import PretrainConfig
+        runner.start(PretrainConfig.from_yaml(sys.argv[1]), command=sys.argv[2:])
+        print("started", flush=True)
+        time.sleep(60)
+    """
+    asked = tmp_path / "asked.yaml"
+    asked.write_text(config.to_yaml())
+    words = [sys.executable, "-c", textwrap.dedent(code), str(asked), *FAKE]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        parent.kill()
+    run = run_of(config)
+    deadline = time.monotonic() + 20
+    while not run.events.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    handle = runner.attach(run)
+    assert follow(handle)[-1].state == "finished"

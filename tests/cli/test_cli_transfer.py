@@ -16,7 +16,8 @@ from PIL import Image
 
 from napari_ssl_pretrain.cli import main
 from napari_ssl_pretrain.engine.transfer import job, study
-from napari_ssl_pretrain.errors import RunFailed
+from napari_ssl_pretrain.errors import ConfigError, RunFailed
+from napari_ssl_pretrain.spec import claim
 from napari_ssl_pretrain.spec.events import parse_event
 from napari_ssl_pretrain.spec.transfer import TransferConfig
 
@@ -353,6 +354,24 @@ def test_held_out_images_and_overwrite(place):
     assert any("1 of the 4 labelled images is held back" in note for note in summary["notes"])
     assert (place / "rep" / "mine.txt").read_text() == "old"
     assert not (place / "rep" / "pictures" / "old.png").exists()
+
+
+def test_the_second_start_in_one_folder_is_refused(place, monkeypatch):
+    monkeypatch.setattr(claim, "SECONDS", 0.05)
+    refused = []
+
+    def watch(event):
+        if event.kind == "warned" and not refused:
+            with pytest.raises(ConfigError, match=r"output: .* is under way already") as caught:
+                job.run_transfer(config(), overwrite=True)
+            refused.append(str(caught.value))
+            (place / "rep" / "stop").touch()
+
+    job.run_transfer(config(), emit=watch)
+    assert len(refused) == 1
+    said = [json.loads(line)["kind"] for line in (place / "rep" / "events.jsonl").open()]
+    assert said.count("run_finished") == 1
+    assert not {".lock", ".reserve", "heartbeat.json"} & {p.name for p in (place / "rep").iterdir()}
 
 
 @pytest.mark.usefixtures("place")

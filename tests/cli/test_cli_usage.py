@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -109,3 +110,23 @@ def test_other_packages_are_kept_quiet(say, monkeypatch):
     monkeypatch.setattr(runs, "command", noisy)
     said = say("runs", ".")
     assert (said.code, said.out, said.err) == (0, "", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_behind_the_output_is_said_and_hides_no_exit_code(tmp_path):
+    command = [sys.executable, "-m", "napari_ssl_pretrain"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*command, "runs", tmp_path],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (
+            1,
+            "error: output: the disk is full. Free some space.\n",
+        )
+        words = [*command, "run", "--config", "none.yaml"]
+        done = subprocess.run(words, stdout=full, stderr=full, check=False)
+        assert done.returncode == 2

@@ -69,6 +69,20 @@ def test_the_second_start_of_a_run_is_refused(planes, monkeypatch):
     do(asked.replace(training=asked.training.replace(epochs=1)), resume=True)  # free again
 
 
+def test_a_run_that_came_and_went_while_another_looked_is_kept(planes):
+    asked = config(planes, "masking")
+
+    def emit(event):
+        if event.kind == "data_checked":
+            run_of(asked).results.mkdir(parents=True)
+            run_of(asked).events.write_text("another one was here\n")
+
+    with pytest.raises(ConfigError, match="exists already"):
+        pretrain(asked, emit=emit)
+    assert [p.name for p in run_of(asked).results.iterdir()] == ["events.jsonl"]
+    assert run_of(asked).events.read_text() == "another one was here\n"
+
+
 def test_a_lock_of_the_dead_holds_nobody_up(planes):
     asked = config(planes, "masking")
     do(asked, should_stop=stop_after(1))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import warnings
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv
         The words after the program's name; those of the process when None.
     """
-    code = _main(list(sys.argv[1:] if argv is None else argv))
+    code = _written(_main(list(sys.argv[1:] if argv is None else argv)))
     if "napari_ssl_pretrain.engine.ranks" in sys.modules:
         from napari_ssl_pretrain.engine.ranks import leave  # noqa: PLC0415 - imports torch
 
@@ -54,6 +55,17 @@ def _main(words: list[str]) -> int:
         return _say(error, FAILED if isinstance(error, RunFailed) else MENDABLE, debug=debug)
     except (Exception, RecursionError) as error:  # noqa: BLE001 - a user reads one line, not a traceback
         return _say(_unforeseen(error), FAILED, debug=debug, cause=error)
+
+
+def _written(code: int) -> int:
+    """Write what still waits to be printed; return the exit code that this leaves."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _forget_stdout()
+        if not isinstance(error, BrokenPipeError):
+            return _say(_unforeseen(error), code or FAILED, debug=False)
+    return code
 
 
 def _command(args: Namespace, *, debug: bool) -> int:
@@ -91,6 +103,8 @@ def _unforeseen(error: BaseException) -> UserError:
         return UserError(
             error.filename, reason, remedy="Check the path, its permissions and the free space."
         )
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return UserError("output", "the disk is full", remedy="Free some space.")
     text = " ".join(f"{type(error).__name__}: {error}".split())
     remedy = "This is a defect of the program: run again with --debug and report what it prints."
     return UserError("napari-ssl-pretrain", "failed unexpectedly", value=text[:300], remedy=remedy)
@@ -103,5 +117,6 @@ def _say(error: UserError, code: int, *, debug: bool, cause: BaseException | Non
         traceback.print_exception(cause or error)
     from napari_ssl_pretrain.cli.text import plain  # noqa: PLC0415 - 10 ms that --help does not need
 
-    print(plain(f"error: {' '.join(str(error).split())}"), file=sys.stderr)
+    with suppress(OSError):  # on a full disk the exit code has to do
+        print(plain(f"error: {' '.join(str(error).split())}"), file=sys.stderr, flush=True)
     return code

@@ -47,7 +47,7 @@ def say(line: str) -> None:
     """Print a line at once; a reader that has gone (such as ``head``) does not end a run."""
     try:
         print(text.plain(line), flush=True)
-    except BrokenPipeError:
+    except OSError:  # the reader is gone, or its disk full: that ends no run
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

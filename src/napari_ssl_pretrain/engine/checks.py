@@ -15,6 +15,33 @@ if TYPE_CHECKING:
     from napari_ssl_pretrain.spec.run_dir import RunDir
 
 
+def refuse_existing(run: RunDir, *, resume: bool, overwrite: bool) -> None:
+    """Refuse to mix two runs of one number.
+
+    Raises
+    ------
+    ConfigError
+        The run exists and neither resume nor overwrite is asked for, or both are.
+    """
+    if resume and overwrite:
+        raise ConfigError("--resume", "cannot go with --overwrite", remedy="Give one of them.")
+    exists = run.events.exists()
+    if exists and not (resume or overwrite):
+        raise ConfigError(
+            "run_id",
+            f"this run exists already in {run.results}",
+            value=run.run_id,
+            remedy="Use another --run_id, --resume to go on, or --overwrite to begin anew.",
+        )
+    if resume and not exists:
+        raise ConfigError(
+            "run_id",
+            f"there is no run to resume in {run.results}",
+            value=run.run_id,
+            remedy="Check name, run_id and result_dir, or leave --resume out.",
+        )
+
+
 def refuse_own_results(found: Survey, run: RunDir, given: str) -> None:
     """Keep the images apart from what this run writes, and from what --overwrite deletes.
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from napari_ssl_pretrain.data.links import refuse_links
 from napari_ssl_pretrain.data.writers import CannotWrite
-from napari_ssl_pretrain.engine import world
+from napari_ssl_pretrain.engine import checks, world
 from napari_ssl_pretrain.engine.failures import explain, refuse_unwritable
-from napari_ssl_pretrain.errors import ConfigError, RunFailed, UserError
+from napari_ssl_pretrain.errors import RunFailed, UserError
 from napari_ssl_pretrain.spec import events as ev
 from napari_ssl_pretrain.spec.claim import TakenOver, say_last_word
 from napari_ssl_pretrain.spec.run_dir import RunDir
@@ -93,7 +93,7 @@ def pretrain(
             folder=_working_folder(),
         )
     )
-    refuse_existing(run, resume=resume, overwrite=overwrite)
+    checks.refuse_existing(run, resume=resume, overwrite=overwrite)
     refuse_links(run)
     refuse_unwritable(run.results, "result_dir", run.result_dir)
 
@@ -296,33 +296,6 @@ def _explained(error: Exception, session: Session) -> str:
     )
     disk = "Free some space and resume."
     return explain(error, memory=memory, where=session.run.result_dir, disk=disk)
-
-
-def refuse_existing(run: RunDir, *, resume: bool, overwrite: bool) -> None:
-    """Refuse to mix two runs of one number.
-
-    Raises
-    ------
-    ConfigError
-        The run exists and neither resume nor overwrite is asked for, or both are.
-    """
-    if resume and overwrite:
-        raise ConfigError("--resume", "cannot go with --overwrite", remedy="Give one of them.")
-    exists = run.events.exists()
-    if exists and not (resume or overwrite):
-        raise ConfigError(
-            "run_id",
-            f"this run exists already in {run.results}",
-            value=run.run_id,
-            remedy="Use another --run_id, --resume to go on, or --overwrite to begin anew.",
-        )
-    if resume and not exists:
-        raise ConfigError(
-            "run_id",
-            f"there is no run to resume in {run.results}",
-            value=run.run_id,
-            remedy="Check name, run_id and result_dir, or leave --resume out.",
-        )
 
 
 def _absolute(folder: str) -> Path:

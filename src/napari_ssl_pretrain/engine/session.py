@@ -7,7 +7,6 @@ import math
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -124,8 +123,9 @@ class Session:
             self.ranks.wait_for("claimed")
             yield
             return
-        ask = partial(claim.held, value=self.run.run_id, say=self._warn)
-        with ask(self.run) as self.claim:
+        with claim.held(self.run, value=self.run.run_id, say=self._warn) as self.claim:
+            # another start may have begun and ended since it was looked for
+            checks.refuse_existing(self.run, resume=self.resume, overwrite=overwrite)
             try:
                 self._open(overwrite=overwrite)
                 yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from napari_ssl_pretrain.data.writers import CannotWrite, write_text
 from napari_ssl_pretrain.engine.failures import explain, refuse, refuse_unwritable
 from napari_ssl_pretrain.engine.report import Reporter
 from napari_ssl_pretrain.errors import ConfigError, RunFailed, UserError
+from napari_ssl_pretrain.spec import claim
 from napari_ssl_pretrain.spec import events as ev
 from napari_ssl_pretrain.spec.study_dir import StudyDir
 from napari_ssl_pretrain.spec.yaml_io import dump_yaml
@@ -78,19 +80,28 @@ def run_transfer(
     """
     place = StudyDir(Path(config.output).expanduser().absolute())
     check_output(config, place, overwrite=overwrite)
-    job = _Job(config, place, Reporter(emit))
-    try:
+    with ExitStack() as ends:
+        say = Reporter(emit)
+        job = _Job(config, place, say, ends, overwrite=overwrite)
         return job.run(should_stop or (lambda: False))
-    finally:
-        job.say.close()
 
 
 class _Job:
     """A comparison under way: it opens its folder when the checks are passed."""
 
-    def __init__(self, config: TransferConfig, place: StudyDir, say: Reporter) -> None:
-        self.config, self.place, self.say = config, place, say
+    def __init__(
+        self,
+        config: TransferConfig,
+        place: StudyDir,
+        say: Reporter,
+        ends: ExitStack,
+        *,
+        overwrite: bool,
+    ) -> None:
+        self.config, self.place, self.say, self._ends = config, place, say, ends
+        self._overwrite = overwrite
         self._open = False
+        self._held: claim.Claim | None = None
 
     def run(self, should_stop: Callable[[], bool]) -> dict[str, Any] | None:
         """Check, train, report; the last event says how it ended.
@@ -142,8 +153,15 @@ class _Job:
             raise RunFailed(self.place.results, message.rstrip(".")) from error
         finally:
             if self._open:
-                self.say(ev.RunFinished(state=state, reason=reason, message=message))
+                self._end(ev.RunFinished(state=state, reason=reason, message=message))
         return summary
+
+    def _end(self, word: ev.RunFinished) -> None:
+        """Say the last word, on a full disk as well."""
+        if self._held:
+            self._held.free_reserve()
+        with suppress(OSError) if word.state == "failed" else nullcontext():
+            self.say(word)
 
     def _event(self, event: ev.AnyEvent) -> None:
         """Pass an event on; the first one tells that the checks are passed."""
@@ -161,6 +179,11 @@ class _Job:
         if self._open:
             return
         results = self.place.results
+        holding = claim.held(self.place, "output", self.config.output)
+        self._held = self._ends.enter_context(holding)
+        self._ends.callback(self.say.close)
+        # another study may have begun and ended since it was looked for
+        check_output(self.config, self.place, overwrite=self._overwrite)
         try:
             results.mkdir(parents=True, exist_ok=True)
             for name in (*REPORT_FILES, self.place.stop_file.name):
