@@ -67,9 +67,16 @@ def compare(folder: Path, kills: int, seed: int = 0) -> dict[str, Any]:
     live(war)
     same(training(peace), training(war))
     said = [parse_event(line) for line in run_of(war).events.read_text().splitlines()]
+    kinds = [e.kind for e in said if e is not None]
+    ends = [k for k, kind in enumerate(kinds, 1) if kind == "run_finished"]
+    if ends != [
+        k for k in range(1, len(kinds) + 1) if [*kinds, "process_started"][k] == "process_started"
+    ]:
+        raise SystemExit("a life has no last word, or more than one")
     return {
         "kills": killed,
-        "starts_in_log": sum(e is not None and e.kind == "process_started" for e in said),
+        "starts_in_log": kinds.count("process_started"),
+        "last_words": len(ends),
         "steps": training(war)["step"],
         "last_word": said[-1].state if said[-1] and said[-1].kind == "run_finished" else None,
         "identical": True,

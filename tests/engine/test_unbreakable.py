@@ -96,6 +96,7 @@ def test_what_a_killed_process_was_writing_is_removed(planes):
     do(asked, should_stop=stop_after(1))
     run = run_of(asked)
     torn = [run.checkpoints / f".{run.run_name}-checkpoint-last.pth.77.tmp", run.aug / ".a.7.part"]
+    torn.append(run.results / ".napari-ssl-pretrain-77")
     other = run.checkpoints / ".job_12-checkpoint-last.pth.77.tmp"
     for path in (*torn, other):
         path.write_text("half")

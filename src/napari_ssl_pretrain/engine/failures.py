@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 _CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EDQUOT)
+PROBE = ".napari-ssl-pretrain-"
 OPEN = "Make the folder writable again and resume."
 
 
@@ -38,10 +39,10 @@ def refuse_unwritable(results: Path, field: str, given: object) -> None:
     if not place.is_dir():
         rule = f"{place} is a file, not a folder"
         raise ConfigError(field, rule, value=given, remedy="Choose another folder.")
-    probe = place / f".napari-ssl-pretrain-{os.getpid()}"
     try:
-        probe.touch()
-        probe.unlink()
+        (place / f"{PROBE}{os.getpid()}").touch()
+        for probe in list(place.glob(f"{PROBE}*")):  # of those that were killed here, too
+            probe.unlink(missing_ok=True)
     except OSError as error:
         refuse(error, field, given)
 
