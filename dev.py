@@ -25,6 +25,7 @@ BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 OLDEST = (3, 11)
 NEWER_PYTHONS = ("python3.13", "python3.12", "python3.11")
+MOST_WORKERS = 4
 
 SCREEN_PACKAGES = (
     "xvfb",
@@ -86,7 +87,9 @@ def test(words: list[str]) -> int:
     """Install everything and run the tests, on a virtual screen where there is one."""
     screen = virtual_screen()
     install("all,test")
-    return run([*screen, PYTHON, "-m", "pytest", *words], check=False)
+    workers = str(min(os.cpu_count() or 1, MOST_WORKERS))
+    beside = ["-n", workers, "--dist", "loadgroup"]  # "-n 0" in the words overrules it
+    return run([*screen, PYTHON, "-m", "pytest", *beside, *words], check=False)
 
 
 def check(_: list[str]) -> int:

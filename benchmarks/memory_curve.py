@@ -136,7 +136,7 @@ def job(folder: Path, volume: Path, task: str, steps: int, *, test: bool = False
 
 def measure(folder: Path, kind: str, size: float, task: str, options: argparse.Namespace):
     """Train, test and predict; yield a cell of each."""
-    volume = make_volume(folder / "images", kind, size)
+    volume = make_volume(folder / "images", kind, size, dtype=options.dtype)
     limit = math.inf if size <= options.whole else options.seconds
     results = folder / "results"
 
@@ -183,6 +183,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sizes", type=float, nargs="+", default=[1, 4, 16, 40])
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS)
+    parser.add_argument("--dtype", default="uint8", help="uint8, uint16 or float32")
     parser.add_argument("--tasks", nargs="+", default=["masking"])
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=COMMANDS)

@@ -20,21 +20,24 @@ WRITTEN = 48
 """Blocks of pixels that are really there."""
 
 
-def make_volume(folder: Path, kind: str, gigabytes: float, side: int = SIDE) -> Path:
-    """Write a uint8 volume of planes ``side`` x ``side``; only some blocks of it are stored."""
+def make_volume(
+    folder: Path, kind: str, gigabytes: float, side: int = SIDE, dtype: str = "uint8"
+) -> Path:
+    """Write a volume of planes ``side`` x ``side``; only some blocks of it are stored."""
     folder.mkdir(parents=True, exist_ok=True)
-    depth = max(CHUNK[0], round(gigabytes * 1e9 / side**2))
+    itemsize = np.dtype(dtype).itemsize
+    depth = max(CHUNK[0], round(gigabytes * 1e9 / (itemsize * side**2)))
     shape = (depth, side, side)
     if kind == "zarr":
-        return _zarr(folder / "volume.ome.zarr", shape)
+        return _zarr(folder / "volume.ome.zarr", shape, dtype)
     path = folder / "volume.tif"
-    size = TILE**2 if kind == "tiled" else side**2
+    size = itemsize * (TILE**2 if kind == "tiled" else side**2)
     if kind == "tiled":
-        offsets = _tiled(path, depth, side)
+        offsets = _tiled(path, depth, side, np.dtype(dtype))
     else:
         # without pixels tifffile leaves a hole of the right size
         tifffile.imwrite(  # noqa: TID251
-            path, shape=shape, dtype=np.uint8, bigtiff=True, metadata={"axes": "ZYX"}
+            path, shape=shape, dtype=dtype, bigtiff=True, metadata={"axes": "ZYX"}
         )
         with tifffile.TiffFile(path) as tif:
             start = tif.pages.first.dataoffsets[0]
@@ -42,15 +45,16 @@ def make_volume(folder: Path, kind: str, gigabytes: float, side: int = SIDE) -> 
     with path.open("r+b") as file:
         for number, block in enumerate(_blocks()):
             file.seek(offsets[_place(number, len(offsets))])
-            file.write(block.tobytes()[:size])
+            file.write(block.astype(dtype).tobytes()[:size])
     return path
 
 
-def _tiled(path: Path, depth: int, side: int) -> list[int]:
+def _tiled(path: Path, depth: int, side: int, dtype: np.dtype) -> list[int]:
     """Write a BigTIFF of tiles that are holes, which tifffile would fill; return where they lie."""
-    count = (side // TILE) ** 2
+    count, size = (side // TILE) ** 2, TILE**2 * dtype.itemsize
+    kind = {"u": 1, "i": 2, "f": 3}[dtype.kind]
     tables = (
-        8 + 10 * 20 + 8
+        8 + 11 * 20 + 8
     )  # of one page: the number of its tags, these, and the next page's place
     page = tables + 16 * count
     first = 16 + depth * page
@@ -59,27 +63,28 @@ def _tiled(path: Path, depth: int, side: int) -> list[int]:
         file.write(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 16))
         for z in range(depth):
             here = 16 + z * page
-            offsets = [first + (z * count + k) * TILE**2 for k in range(count)]
+            offsets = [first + (z * count + k) * size for k in range(count)]
             places += offsets
-            told = [(256, side), (257, side), (258, 8), (259, 1), (262, 1), (277, 1)]
+            told = [(256, side), (257, side), (258, 8 * dtype.itemsize), (259, 1), (262, 1), (277, 1)]
             tags = [struct.pack("<HHQQ", tag, 4, 1, value) for tag, value in told]
             tags += [struct.pack("<HHQQ", tag, 4, 1, TILE) for tag in (322, 323)]
             tags.append(struct.pack("<HHQQ", 324, 16, count, here + tables))
             tags.append(struct.pack("<HHQQ", 325, 16, count, here + tables + 8 * count))
+            tags.append(struct.pack("<HHQQ", 339, 3, 1, kind))
             file.write(struct.pack("<Q", len(tags)) + b"".join(tags))
             file.write(struct.pack("<Q", here + page if z + 1 < depth else 0))
-            file.write(np.array([*offsets, *[TILE**2] * count], "<u8").tobytes())
-        file.truncate(first + depth * side**2)
+            file.write(np.array([*offsets, *[size] * count], "<u8").tobytes())
+        file.truncate(first + depth * side**2 * dtype.itemsize)
     return places
 
 
-def _zarr(path: Path, shape: tuple[int, ...]) -> Path:
+def _zarr(path: Path, shape: tuple[int, ...], dtype: str) -> Path:
     group = zarr.open_group(path, mode="w", zarr_format=2)
     axes = [{"name": a, "type": "space", "unit": "micrometer"} for a in "zyx"]
     change = [{"type": "scale", "scale": [1.0, 1.0, 1.0]}]
     level = {"path": "0", "coordinateTransformations": change}
     group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": [level]}]
-    array: Any = group.create_array("0", shape=shape, chunks=CHUNK, dtype=np.uint8, fill_value=0)
+    array: Any = group.create_array("0", shape=shape, chunks=CHUNK, dtype=dtype, fill_value=0)
     for number, block in enumerate(_blocks()):
         rooms = [n - c for n, c in zip(shape, CHUNK, strict=True)]
         starts = [_place(number + 7 * k, room) for k, room in enumerate(rooms)]

@@ -55,11 +55,13 @@ def batches(patches, task, *, workers=0, indices=range(4), steps=range(3), purpo
     return [feed.to_device(host, purpose) for host in hosts]
 
 
-def assert_equal(one, two):
+def assert_equal(one, two, tolerance=0.0):
     assert len(one) == len(two)
     for a, b in zip(one, two, strict=True):
         for x, y in zip(a, b, strict=True):
-            assert (x is None and y is None) or torch.equal(x, y)
+            assert (x is None) == (y is None)
+            if x is not None:
+                torch.testing.assert_close(x, y, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -76,7 +78,7 @@ def test_batches_do_not_depend_on_workers_ranks_or_the_first_step(patches, task)
         )
         for a, b in zip(*ranks, strict=True)
     ]
-    assert_equal(one, joined)
+    assert_equal(one, joined, 1e-5)  # a processor may sum in another order in smaller products
     assert_equal(one[2:], batches(fresh, task, steps=range(2, 3)))
     assert not torch.equal(one[0].input, one[1].input)
 

@@ -99,7 +99,7 @@ def test_an_error_is_one_sentence_at_its_field(
     qtbot.waitUntil(error.isVisible, timeout=10_000)
     assert "nowhere" in error.text()
     assert "Traceback" not in status(dock)
-    assert idle(dock)
+    qtbot.waitUntil(lambda: idle(dock), timeout=5000)
 
 
 def test_a_refusal_of_the_process_is_shown_at_its_field(

@@ -25,7 +25,8 @@ class Lock:
     """A file that one process at a time may hold.
 
     Where the file system knows no locks, or the file cannot be opened, nothing is held and
-    nobody refused: see :mod:`~napari_ssl_pretrain.spec.heartbeat` for what helps there.
+    nobody refused: see :mod:`~napari_ssl_pretrain.spec.heartbeat` for what helps there. The
+    library filelock raises in the second case, and leaves its file when it lets go.
 
     Parameters
     ----------
