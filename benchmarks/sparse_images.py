@@ -65,7 +65,14 @@ def _tiled(path: Path, depth: int, side: int, dtype: np.dtype) -> list[int]:
             here = 16 + z * page
             offsets = [first + (z * count + k) * size for k in range(count)]
             places += offsets
-            told = [(256, side), (257, side), (258, 8 * dtype.itemsize), (259, 1), (262, 1), (277, 1)]
+            told = [
+                (256, side),
+                (257, side),
+                (258, 8 * dtype.itemsize),
+                (259, 1),
+                (262, 1),
+                (277, 1),
+            ]
             tags = [struct.pack("<HHQQ", tag, 4, 1, value) for tag, value in told]
             tags += [struct.pack("<HHQQ", tag, 4, 1, TILE) for tag in (322, 323)]
             tags.append(struct.pack("<HHQQ", 324, 16, count, here + tables))

@@ -164,19 +164,6 @@ def test_undecodable_pixels_name_the_file(tmp_path):
         source([image]).draw(0, 0, 0)
 
 
-def test_speed_of_the_common_case():
-    """Tens of thousands a second where nothing else runs; 3000 leaves room for busy machines."""
-    patches = source(
-        [memory_image(pixels((256, 256), seed=s), "YX") for s in range(20)], (128, 128)
-    )
-    for index in range(200):
-        patches.draw(0, 0, index)
-    start = time.process_time()
-    for index in range(1000):
-        patches.draw(0, 1, index)
-    assert 1000 / (time.process_time() - start) > 3000
-
-
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 @pytest.mark.parametrize("wanted", [1, 4, 7, 20])
 def test_padding_mirrors_on_both_sides(size, wanted):

@@ -41,23 +41,20 @@ def idle(dock: Pretrain) -> bool:
     return not dock.control.active and not dock._checking
 
 
-def test_the_dock_opens_in_well_under_a_second_and_without_torch() -> None:
+def test_the_dock_opens_without_what_is_slow_to_import() -> None:
     code = (
-        "import sys, time, napari; from qtpy.QtWidgets import QApplication;"
+        "import sys, napari; from qtpy.QtWidgets import QApplication;"
         "app = QApplication([]); from napari.components import ViewerModel;"
         "import napari.qt.threading, napari.layers;"
-        "began = time.perf_counter();"
+        "before = set(sys.modules);"
         "from napari_ssl_pretrain.gui.pretrain import Pretrain;"
         "from napari_ssl_pretrain.gui.runs import Runs;"
         "dock = Pretrain(ViewerModel()); dock.show(); app.processEvents();"
-        "took = time.perf_counter() - began;"
-        "slow = {'torch', 'accelerate', 'monai', 'tensorboard', 'matplotlib'} & set(sys.modules);"
-        "print(took, *slow)"
+        "slow = {'torch', 'accelerate', 'monai', 'tensorboard', 'matplotlib'};"
+        "print(*(slow & set(sys.modules) - before))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    took, *slow = done.stdout.split("\n")[-2].split()
-    assert "torch" not in slow
-    assert float(took) < 1.0
+    assert done.stdout.split("\n")[-2] == ""
 
 
 def test_check_shows_what_would_be_trained_on(

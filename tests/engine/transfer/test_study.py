@@ -134,6 +134,7 @@ def test_the_control_is_run_where_a_gain_is_seen(place, gain):
         made._scores += [Score(arm, count, seed, u, u, iou, iou, iou) for u in "ab"]
 
     made._one = scored
+    made._pictures = tuple  # nothing was predicted
     made.run()
     wanted = [("shuffled", n, seed) for seed in (0, 1) for n in (1, 3)] if gain else []
     assert [one for one in ran if one[0] == "shuffled"] == wanted
