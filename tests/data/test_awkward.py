@@ -29,7 +29,7 @@ from napari_ssl_pretrain.errors import UserError
 TABLE = TIFFS | OTHERS | FOREIGN | BROKEN
 PATCHES = {2: (16, 16), 3: (4, 16, 16)}
 SECONDS = 60
-"""Of the processor: a file that swells or loops takes minutes; what slow computers need is far less."""
+"""Of the processor: a file that swells or loops takes minutes, a slow computer a few seconds."""
 CONFIG = {
     "name": "job",
     "result_dir": "out",
