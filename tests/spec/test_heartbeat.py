@@ -89,7 +89,7 @@ def test_what_the_dead_of_this_machine_held_is_taken_over_at_once(run, known):
     began = time.monotonic()
     with claim.held(run):
         assert read_owner(run.heartbeat).pid == os.getpid()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 15  # not watched for the thirty seconds of a stranger
 
 
 @pytest.mark.usefixtures("quick")
