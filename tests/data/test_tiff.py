@@ -174,6 +174,21 @@ def test_plain_file_is_mapped_not_loaded(tmp_path):
     assert peak < 2 << 20
 
 
+@pytest.mark.parametrize("axes", AXES)
+def test_a_large_box_is_mapped_part_by_part(tmp_path, monkeypatch, axes):
+    """What a map has been looked at counts as memory until it is closed."""
+    array = sample(axes, "uint16")
+    save(tmp_path / "a.tif", array, axes)
+    monkeypatch.setattr(tiff_pixels, "MAPPED_BYTES", 2 * array[0, 0].nbytes)
+    mapped, plain = [], np.memmap
+    monkeypatch.setattr(tiff_pixels.np, "memmap", lambda *a: mapped.append(a) or plain(*a))
+    image = open_image(tmp_path / "a.tif", ndim=2 + ("Z" in axes))
+    frames = as_frames(array, axes, image.ndim)
+    image.read(0)
+    assert len(mapped) > 1
+    check_frames(image, frames)
+
+
 def test_threads_read_what_one_reads(tmp_path):
     array = sample("ZYX", Z=40)
     save(tmp_path / "a.tif", array, "ZYX", compression="zlib", tile=(16, 16))

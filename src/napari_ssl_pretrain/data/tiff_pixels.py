@@ -23,6 +23,9 @@ _SEPARATE = 2
 _SEGMENTS = ByteCache(128 << 20)
 _NUMBERS = itertools.count()
 
+MAPPED_BYTES = 64 << 20
+"""Of a file that are mapped at once, unless one row of the first axis of a box is more."""
+
 
 @dataclass(frozen=True)
 class _Page:
@@ -63,11 +66,32 @@ class TiffPixels:
         with self._lock:
             if self._keyframe is None:
                 self._open()
-        if self._mapped is not None:
-            dtype, offset = self._mapped
-            # copied: a view dies with the process when somebody cuts the file short
-            return np.array(np.memmap(self.path, dtype, "r", offset, self.shape)[index])
-        return self._read_pages(index)
+        if self._mapped is None:
+            return self._read_pages(index)
+        return self._read_mapped(index, *self._mapped)
+
+    def _read_mapped(self, index: Index, dtype: np.dtype, offset: int) -> np.ndarray:
+        """Copy a box, mapped in parts, for what is mapped and looked at takes memory as well.
+
+        It is copied because a view dies with the process when somebody cuts the file short.
+        """
+
+        def copied(part: Index) -> np.ndarray:
+            return np.array(np.memmap(self.path, dtype, "r", offset, self.shape)[part])
+
+        sliced = [
+            range(n)[p] for p, n in zip(index, self.shape, strict=True) if isinstance(p, slice)
+        ]
+        axis = next((k for k, part in enumerate(index) if isinstance(part, slice)), len(index))
+        rows = max(1, MAPPED_BYTES // (dtype.itemsize * math.prod(self.shape[axis + 1 :])))
+        if not sliced or len(sliced[0]) <= rows:
+            return copied(index)
+        out = np.empty([len(each) for each in sliced], dtype)
+        for first in range(0, len(sliced[0]), rows):
+            some = sliced[0][first : first + rows]
+            part = slice(some.start, some.stop, some.step)
+            out[first : first + rows] = copied((*index[:axis], part, *index[axis + 1 :]))
+        return out
 
     def _open(self) -> None:
         with open_tiff(self.path) as tif, np.errstate(all="ignore"):

@@ -145,6 +145,7 @@ class Restorer:
                 done += len(some)
                 if progress:
                     progress(done, total)
+            del frame, tokens  # gone before the next slab, which is as large, is read
             for box in layout.pieces(slab.ready):
                 yield box, sums.ready(box)
 

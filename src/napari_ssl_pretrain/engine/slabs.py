@@ -194,11 +194,11 @@ class Sums:
         """Make room for the tiles of a slab; what waits from the slab before is kept."""
         begin, end = slab.ready[0].start, slab.box[0].stop
         sides = tuple(s.stop - s.start for s in slab.box[1:])
-        old, first = self._values, self._first
-        if slab.box[0].start == 0:  # a column begins
-            old, first = old[:, :0], 0
+        column_begins = slab.box[0].start == 0
+        kept = slice(0, 0) if column_begins else slice(begin - self._first, None)
+        # a copy, so that the slab before is gone when room is made for this one
+        self._values = waiting = self._values[:, kept].copy()
         self._values = np.zeros((self._channels, end - begin, *sides), np.float32)
-        waiting = old[:, begin - first :]
         if waiting.size:
             self._values[:, : waiting.shape[1]] = waiting
         self._first = begin
