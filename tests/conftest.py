@@ -1,4 +1,4 @@
-"""One thread a process: tiny networks gain nothing from more, and tests run beside others."""
+"""One thread a process, for tests run beside others; which tests share a process."""
 
 from __future__ import annotations
 

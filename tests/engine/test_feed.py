@@ -78,7 +78,8 @@ def test_batches_do_not_depend_on_workers_ranks_or_the_first_step(patches, task)
         )
         for a, b in zip(*ranks, strict=True)
     ]
-    assert_equal(one, joined, 1e-5)  # a processor may sum in another order in smaller products
+    # a processor may sum in another order in smaller products, of which the smooth guess is made
+    assert_equal(one, joined, 1e-5 if task == "masking" else 0.0)
     assert_equal(one[2:], batches(fresh, task, steps=range(2, 3)))
     assert not torch.equal(one[0].input, one[1].input)
 

@@ -24,7 +24,7 @@ _SEGMENTS = ByteCache(128 << 20)
 _NUMBERS = itertools.count()
 
 MAPPED_BYTES = 64 << 20
-"""Of a file that are mapped at once, unless one row of the first axis of a box is more."""
+"""Of a file that are looked at through one map, unless one row of a box's first axis is more."""
 
 
 @dataclass(frozen=True)
