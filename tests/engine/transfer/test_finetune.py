@@ -195,7 +195,7 @@ def test_tiles_give_what_one_pass_gives(ndim):
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_it_learns_and_keeps_the_best_state(ndim):
+def test_it_learns_and_keeps_the_last_state(ndim):
     spec = unet_spec(ndim)
     learn, check = split_validation(examples(ndim), 0.3)
     model = ft.start_network(setting(spec), "scratch", 2, {}, "x")
@@ -206,9 +206,33 @@ def test_it_learns_and_keeps_the_best_state(ndim):
     )
     assert seen == list(range(1, 61))
     assert len(tuned.curve) == ft.EVALUATIONS
-    assert tuned.best == max(score for _, score in tuned.curve)
-    assert ft.validation_score(tuned.model, setting(spec), check) == pytest.approx(tuned.best)
+    assert tuned.kept == tuned.curve[-1][1]
+    assert ft.validation_score(tuned.model, setting(spec), check) == pytest.approx(tuned.kept)
     whole = examples(ndim)[0]
     assert (
         ft.mean_iou(ft.predict_classes(model, setting(spec), whole.image), whole.classes, 2) > 0.9
     )
+
+
+@pytest.mark.parametrize(("fall", "kept"), [(0.02, 10), (0.04, 4)])
+def test_an_earlier_state_is_kept_only_where_it_was_clearly_better(monkeypatch, fall, kept):
+    spec, steps = unet_spec(2), 10
+    learn, check = split_validation(examples(2), 0.3)
+    model = ft.start_network(setting(spec), "scratch", 2, {}, "x")
+    source = PatchDrawer(learn, SPATIAL[2], 3, 0, torch.device("cpu"))
+    states = []
+
+    def score(model, *_):
+        states.append({name: w.clone() for name, w in model.state_dict().items()})
+        return 0.6 if len(states) == 4 else 0.6 - fall
+
+    monkeypatch.setattr(ft, "validation_score", score)
+    tuned = ft.finetune(
+        model, setting(spec), source, check, ft.Schedule("scratch", steps, 1e-2), lambda _: None
+    )
+    assert len(states) == ft.EVALUATIONS == steps
+    assert tuned.kept == tuned.curve[kept - 1][1]
+    now = tuned.model.state_dict()
+    assert all(torch.equal(w, now[name]) for name, w in states[kept - 1].items())
+    other = states[3 if kept == steps else 9]
+    assert not all(torch.equal(w, now[name]) for name, w in other.items())

@@ -150,8 +150,8 @@ def _compared(result: TransferResult, summary: Mapping[str, Any]) -> str:
         "Repetitions": _count(seeds, "seed")
         + ", each with its own choice of labelled images" * (seeds > 1),
         "Scored on": f"{_count(images, 'image')} that no network learnt from{units}",
-        "Fine-tuning": f"{_count(result.steps, 'step')} each; the state that did best on the "
-        "validation part is scored",
+        "Fine-tuning": f"{_count(result.steps, 'step')} each; the last state is scored, or an "
+        "earlier one where the validation part says that it was clearly better",
         "Peak learning rates": ", ".join(
             f"{NAMES.get(arm, escape(arm))} {rate:g}" for arm, rate in result.learning_rates.items()
         ),

@@ -242,7 +242,7 @@ class Runner:
                     ft.Schedule(arm, short, rate),
                     partial(self._tick, f"choosing the rate, {arm}"),
                 )
-                self._sweep.append({"arm": arm, "rate": rate, "iou": tuned.best})
+                self._sweep.append({"arm": arm, "rate": rate, "iou": tuned.kept})
             mine = [row for row in self._sweep if row["arm"] == arm]
             self._rates[arm] = max(mine, key=lambda row: row["iou"])["rate"]
         for arm in self.study.config.arms:
