@@ -46,7 +46,7 @@ WEIGHT_DECAY = 0.01
 EVALUATIONS = 10
 """How often the validation part is looked at."""
 
-NOISE = 0.1
+CLEARLY_BETTER = 0.1
 """IoU by which an earlier state must do better on the validation part than the last one.
 
 The part is small, and the best of ten looks at it is best by luck: states that were ahead by up
@@ -232,9 +232,9 @@ def finetune(
         if step + 1 in looks and check:
             score = validation_score(model, setting, check)
             curve.append((step + 1, score))
-            if score >= best:
+            if score > best:
                 best, best_state = score, copy.deepcopy(model.state_dict())
-    if best_state is not None and best > score + NOISE:
+    if best_state is not None and best > score + CLEARLY_BETTER:
         model.load_state_dict(best_state)
         score = best
     return Tuned(model.eval(), tuple(curve), score)

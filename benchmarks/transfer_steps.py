@@ -1,0 +1,71 @@
+r"""Gain of pretraining after a fixed number of steps: a busy machine changes nothing.
+
+    python benchmarks/transfer_steps.py --data data/em --steps 300 --rate 4.5e-3 \
+        masking=runs/a/checkpoints/a_1-checkpoint-best.pth crappify=runs/b/checkpoints/…
+
+The folder holds train/x, train/y, test/x and test/y. One thread; each checkpoint is a study with a
+scratch arm of its own. Prints the gain, the interval that `transfer` gives, and each repetition.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from napari_ssl_pretrain.engine.transfer.checks import check
+from napari_ssl_pretrain.engine.transfer.statistics import mean_score, paired_gain
+from napari_ssl_pretrain.engine.transfer.study import Runner
+from napari_ssl_pretrain.spec.transfer import TransferConfig
+
+
+class FixedSteps(Runner):
+    """A study whose steps and rate are given."""
+
+    steps, rate = 300, 4.5e-3
+
+    def _plan(self) -> int:
+        return self.steps
+
+    def _choose_rates(self, _: int) -> None:
+        self._rates = dict.fromkeys(self.study.config.arms, self.rate)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=FixedSteps.steps)
+    parser.add_argument("--rate", type=float, default=FixedSteps.rate)
+    parser.add_argument("--n_labels", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("checkpoints", nargs="+", help="NAME=CHECKPOINT")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    FixedSteps.steps, FixedSteps.rate = args.steps, args.rate
+    for text in args.checkpoints:
+        name, _, path = text.partition("=")
+        asked = TransferConfig(
+            checkpoint=path,
+            images=str(args.data / "train/x"),
+            labels=str(args.data / "train/y"),
+            test_images=str(args.data / "test/x"),
+            test_labels=str(args.data / "test/y"),
+            n_labels=(args.n_labels,),
+            seeds=args.seeds,
+            arms=("scratch", "pretrained"),
+        )
+        scores = FixedSteps(check(asked), lambda _: None, lambda: False).run().scores
+        each = [paired_gain([s for s in scores if s.seed == seed]) for seed in range(args.seeds)]
+        gain, few = paired_gain(scores), scores[0].n_labels
+        found = [mean_score(scores, arm, few) for arm in ("scratch", "pretrained")]
+        print(
+            f"{name}, {few} labels, {args.steps} steps: {found[0]:.3f} to {found[1]:.3f}, "
+            f"{100 * gain.mean:+.1f} ({100 * gain.low:+.2f} to {100 * gain.high:+.2f}); each "
+            + " ".join(f"{100 * one.mean:+.1f}" for one in each),
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
