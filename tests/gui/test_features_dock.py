@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.layers import Labels
-from qtpy.QtCore import QPoint
-from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QLineEdit, QWidget
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
+from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QLabel, QLineEdit, QWidget
 
 from napari_ssl_pretrain.data.writers import write_array
 from napari_ssl_pretrain.gui import docks, encoding, remember
@@ -138,10 +139,15 @@ def test_it_follows_a_real_mouse(make: Make, click: Click, qtbot: Any, viewer: A
     encoded(dock, click, qtbot)
     dock.findChild(QCheckBox, "similarity").click()
     canvas = viewer.window._qt_viewer.canvas.native
-    middle = canvas.rect().center()
-    with qtbot.waitSignal(dock.hover.drawn, timeout=5000):
-        qtbot.mouseMove(canvas, middle)
-        qtbot.mouseMove(canvas, middle + QPoint(5, 5))
+    with qtbot.waitSignal(dock.hover.drawn, timeout=15_000):
+        for shift in (0, 5):  # to the canvas itself: a screen hands moves to what lies on top
+            place = QPointF(canvas.rect().center() + QPoint(shift, shift))
+            none = Qt.MouseButton.NoButton
+            at = QPointF(canvas.mapToGlobal(place))
+            event = QMouseEvent(
+                QEvent.Type.MouseMove, place, at, none, none, Qt.KeyboardModifier.NoModifier
+            )
+            QApplication.sendEvent(canvas, event)
     assert "cells similarity" in viewer.layers
 
 
