@@ -133,15 +133,14 @@ def test_similarity_follows_the_mouse(make: Make, click: Click, qtbot: Any, view
     assert not layer.visible
 
 
-def test_it_follows_a_mouse_over_the_canvas(make: Make, click: Click, qtbot: Any, viewer: Any) -> None:
+def test_it_follows_a_mouse(make: Make, click: Click, qtbot: Any, viewer: Any) -> None:
     viewer.add_image(halves(60, 70), name="cells")
     dock = make()
     encoded(dock, click, qtbot)
     dock.findChild(QCheckBox, "similarity").click()
-    canvas = viewer.window._qt_viewer.canvas.native
-    place, none = canvas.rect().center().toPointF(), Qt.MouseButton.NoButton
-    at, keys = canvas.mapToGlobal(place), Qt.KeyboardModifier.NoModifier
-    event = QMouseEvent(QEvent.Type.MouseMove, place, at, none, none, keys)
+    canvas, none = viewer.window._qt_viewer.canvas.native, Qt.MouseButton.NoButton
+    place, keys = canvas.rect().center().toPointF(), Qt.KeyboardModifier.NoModifier
+    event = QMouseEvent(QEvent.Type.MouseMove, place, canvas.mapToGlobal(place), none, none, keys)
     with qtbot.waitSignal(dock.hover.drawn, timeout=15_000):
         QApplication.sendEvent(canvas, event)  # a screen would give it to what lies on top
     assert "cells similarity" in viewer.layers
