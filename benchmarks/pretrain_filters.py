@@ -1,0 +1,146 @@
+r"""A pretraining that also asks for edges, ridges and blobs; made to be compared by transfer.
+
+    python benchmarks/pretrain_filters.py --like runs/a/checkpoints/a_1-checkpoint-best.pth \
+        --images em/train/x em/pretrain/x --weight 1 --output filters.pth
+    python benchmarks/transfer_steps.py --data em filters=filters.pth
+
+Beside the image the network restores responses of the clean image to filters at several scales:
+length of the gradient, both curvatures. `--weight 0` leaves these out; `--vary` worsens each patch
+by a random part of the usual. The network, its task and its channels are those of the checkpoint,
+in 2D. One thread; a fixed number of steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import tifffile
+import torch
+from scipy import ndimage
+from torch import nn
+
+from napari_ssl_pretrain.engine import checkpoint
+from napari_ssl_pretrain.engine.backbones import build_backbone
+from napari_ssl_pretrain.engine.load import spec_from, without_head
+from napari_ssl_pretrain.engine.optim import learning_rate_at, make_optimizer, set_learning_rate
+from napari_ssl_pretrain.engine.random import TorchRandom
+from napari_ssl_pretrain.pretext import Crappify, Masking
+from napari_ssl_pretrain.pretext.smooth import interpolate
+
+PATCH, BATCH, WARMUP = 128, 8, 50
+SIGMAS = (1.0, 2.0, 4.0)
+RATES = {"crappify": 3e-3, "masking": 2e-3}
+CRAPPIFY = Crappify(noise=0.2, axis_factors=(4.0, 4.0))
+MASKING = Masking(token_size=(8, 8))
+
+
+def filters(plane: np.ndarray) -> list[np.ndarray]:
+    """Return length of the gradient, greater and lesser curvature at each scale."""
+    found = []
+    for s in SIGMAS:
+        yy, xx, xy = (
+            s * s * ndimage.gaussian_filter(plane, s, order=o) for o in ((2, 0), (0, 2), (1, 1))
+        )
+        mean, apart = (yy + xx) / 2, np.hypot((yy - xx) / 2, xy)
+        slope = s * ndimage.gaussian_gradient_magnitude(plane, s)
+        found += [slope, mean + apart, mean - apart]
+    return found
+
+
+def read(folders: list[Path]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return each image with its filters, and the two ends of its range: normalised, padded."""
+    images, ends = [], []
+    for path in sorted(p for folder in folders for p in folder.glob("*.tif*")):
+        stored = tifffile.imread(path).astype(np.float32)
+        stored = stored[None] if stored.ndim == 2 else np.moveaxis(stored, -1, 0)
+        mean, deviation = (f(stored, axis=(1, 2), keepdims=True) for f in (np.mean, np.std))
+        normal = (stored - mean) / (deviation + 1e-6)
+        images.append(np.concatenate([normal, filters(normal.mean(axis=0))]))
+        ends.append(np.stack([-mean, stored.max((1, 2), keepdims=True) - mean]) / deviation)
+    count = 3 * len(SIGMAS)
+    spread = np.sqrt(np.mean([i[-count:].var((1, 2)) for i in images], axis=0))[:, None, None]
+    middle = np.mean([i[-count:].mean((1, 2)) for i in images], axis=0)[:, None, None]
+    room = [[(0, 0), *((0, max(0, PATCH - n)) for n in i.shape[1:])] for i in images]
+    for image in images:
+        image[-count:] = (image[-count:] - middle) / spread
+    padded = [np.pad(i, r, mode="reflect") for i, r in zip(images, room, strict=True)]
+    return list(zip(padded, ends, strict=True))
+
+
+def draw(images: list, random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a batch of patches, turned and mirrored, with the ends of their ranges."""
+    chance = np.sqrt([image[0].size for image, _ in images])
+    patches, ends = [], []
+    for number in random.choice(len(images), BATCH, p=chance / chance.sum()):
+        image, end = images[number]
+        y, x = (random.integers(0, n - PATCH + 1) for n in image.shape[1:])
+        patch = np.rot90(image[:, y : y + PATCH, x : x + PATCH], random.integers(4), (1, 2))
+        patches.append(patch[:, ::-1] if random.random() < 0.5 else patch)
+        ends.append(end)
+    return torch.from_numpy(np.stack(patches)), torch.from_numpy(np.stack(ends)).float()
+
+
+def worsen(clean: torch.Tensor, ends: torch.Tensor, *, vary: bool) -> torch.Tensor:
+    """Add noise and lose resolution, of each patch a random part if wished."""
+    noise, loss = torch.rand(2, BATCH, 1, 1, 1) if vary else torch.ones(2, BATCH, 1, 1, 1)
+    low, high = ends[:, 0], ends[:, 1]
+    noisy = clean + torch.randn_like(clean) * CRAPPIFY.noise * noise * (high - low)
+    noisy = torch.minimum(torch.maximum(noisy, low), high)
+    return torch.lerp(noisy, CRAPPIFY.resample(noisy), loss)
+
+
+def hide(clean: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the image with its hidden tokens filled smoothly, the tokens, and their pixels."""
+    random = TorchRandom([(0, 7, step, k) for k in range(BATCH)], torch.device("cpu"))
+    tokens = MASKING.draw_hidden(BATCH, MASKING.token_grid((PATCH, PATCH)), random)
+    pixels = MASKING.to_pixels(tokens).float()
+    seen = interpolate(clean * (1 - pixels), 1 - tokens[:, None].float(), MASKING.token_size)
+    return torch.where(pixels > 0, seen, clean), tokens, pixels
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--like", type=Path, required=True, help="a checkpoint of the network")
+    parser.add_argument("--images", type=Path, nargs="+", required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--weight", type=float, default=1.0)
+    parser.add_argument("--vary", action="store_true")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)  # noqa: TID251 - a script of its own
+    random = np.random.default_rng(0)
+    state = checkpoint.load(args.like)
+    spec, task, images = spec_from(state, args.like), state["task"], read(args.images)
+    count = spec.out_channels
+    model = build_backbone(spec._replace(out_channels=count + 3 * len(SIGMAS)))
+    model.to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(model, RATES[task], 0.01, betas=(0.9, 0.99))
+    for step in range(args.steps):
+        set_learning_rate(optimizer, learning_rate_at(step, args.steps, RATES[task], WARMUP))
+        patches, ends = draw(images, random)
+        clean, tokens, scored = patches[:, :count], None, torch.ones(1)
+        if task == "crappify":
+            seen = worsen(clean, ends, vary=args.vary)
+        else:
+            seen, tokens, scored = hide(clean, step)
+        with torch.autocast("cpu", torch.bfloat16):
+            made = model(seen.contiguous(memory_format=torch.channels_last), tokens).float()
+        error = (seen + made[:, :count] - clean).square() * scored
+        image = error.sum() / scored.expand_as(error).sum()
+        asked = (made[:, count:] - patches[:, count:]).square().mean()
+        optimizer.zero_grad()
+        (image + args.weight * asked).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if step % 100 == 99:
+            print(f"step {step + 1}: image {image:.4f}, filters {asked:.4f}", flush=True)
+    # the head is that of the checkpoint: a fine-tuning replaces it
+    state["model"] |= without_head(model.state_dict(), model)
+    torch.save(state, args.output)
+
+
+if __name__ == "__main__":
+    main()
