@@ -67,7 +67,7 @@ def make_pretrain(viewer: Any, qtbot: Any, tmp_path: Path) -> Iterator[Callable[
         for path, value in fields.items():
             dock.form.set(path.replace("__", "."), value)
         made.append(dock)
-        qtbot.waitUntil(dock.buttons["check"].native.isVisible, timeout=5000)
+        qtbot.waitUntil(dock.buttons["check"].native.isVisible, timeout=20_000)
         return dock
 
     yield make

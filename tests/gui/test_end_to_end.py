@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 def dock(viewer: Any, qtbot: Any) -> Iterator[Pretrain]:
     made = Pretrain(viewer)
     viewer.window.add_dock_widget(made, name="Pretrain", area="right")
-    qtbot.waitUntil(made.buttons["check"].native.isVisible, timeout=5000)
+    qtbot.waitUntil(made.buttons["check"].native.isVisible, timeout=20_000)
     yield made
     if made.control.handle is not None:
         made.control.handle.kill()

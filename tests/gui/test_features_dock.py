@@ -43,7 +43,7 @@ def make(viewer: Any, qtbot: Any, tmp_path: Path) -> Iterator[Make]:
         path.touch()
         dock = Features(viewer, command=FAKE)
         viewer.window.add_dock_widget(dock, name="Features", area="right")
-        qtbot.waitUntil(dock.buttons["encode"].native.isVisible, timeout=5000)
+        qtbot.waitUntil(dock.buttons["encode"].native.isVisible, timeout=20_000)
         line = dock.findChild(QLineEdit, "checkpoint")
         line.clear()
         qtbot.keyClicks(line, str(path))
@@ -110,7 +110,7 @@ def test_similarity_follows_the_mouse(make: Make, click: Click, qtbot: Any, view
     encoded(dock, click, qtbot)
     box.click()
     assert not viewer.layers["cells features"].visible, "similarity takes the place of colours"
-    with qtbot.waitSignal(dock.hover.drawn, timeout=5000):
+    with qtbot.waitSignal(dock.hover.drawn, timeout=20_000):
         move(viewer, (10 + 2 * 30, 2 * 10))
     layer = viewer.layers["cells similarity"]
     assert layer.data.shape == (30, 35)
@@ -119,7 +119,7 @@ def test_similarity_follows_the_mouse(make: Make, click: Click, qtbot: Any, view
     assert layer.data[:, :15].mean() > 0.5
     assert layer.data[:, 20:].mean() < 0
     assert layer.data[15, 5] == pytest.approx(1, abs=1e-3)
-    with qtbot.waitSignal(dock.hover.drawn, timeout=5000):
+    with qtbot.waitSignal(dock.hover.drawn, timeout=20_000):
         move(viewer, (10 + 2 * 30, 2 * 60))
     assert layer in viewer.layers
     assert layer.data[:, 20:].mean() > 0.5
@@ -155,12 +155,12 @@ def test_of_a_volume_the_planes_around_are_compared(
     encoded(dock, click, qtbot)
     assert viewer.layers["cells features"].data.shape == (20, 40, 48, 3)
     dock.findChild(QCheckBox, "similarity").click()
-    with qtbot.waitSignal(dock.hover.drawn, timeout=5000):
+    with qtbot.waitSignal(dock.hover.drawn, timeout=20_000):
         move(viewer, (30, 20, 10))
     layer = viewer.layers["cells similarity"]
     assert layer.data.shape == (5, 20, 24)
     assert tuple(layer.translate) == (24, 0.5, 0.5)
-    with qtbot.waitSignal(dock.hover.drawn, timeout=5000):
+    with qtbot.waitSignal(dock.hover.drawn, timeout=20_000):
         viewer.dims.set_current_step(0, 15)
     assert tuple(layer.translate) == (39, 0.5, 0.5)
     assert layer.data[2, :, :10].mean() > 0.5, "compared with the point of before"
@@ -266,10 +266,10 @@ def test_closing_the_dock_ends_the_process_and_lets_go_of_the_viewer(
     click(dock, "encode")
     qtbot.waitUntil(lambda: dock._child._process is not None, timeout=20_000)
     process = dock._child._process
-    with qtbot.waitSignal(dock.destroyed, timeout=5000):
+    with qtbot.waitSignal(dock.destroyed, timeout=20_000):
         viewer.window.remove_dock_widget(dock.parent())
         dock.deleteLater()
-    qtbot.waitUntil(lambda: process.poll() is not None, timeout=5000)
+    qtbot.waitUntil(lambda: process.poll() is not None, timeout=20_000)
     assert not viewer.mouse_move_callbacks
     viewer.add_image(halves(60, 70), name="more")
     qtbot.wait(200)
@@ -296,7 +296,7 @@ def test_a_hyperstack_keeps_its_axes(make: Make, click: Click, qtbot: Any, viewe
     encoded(dock, click, qtbot)
     assert viewer.layers["cells features"].data.shape == (5, 2, 40, 48, 3)
     dock.findChild(QCheckBox, "similarity").click()
-    with qtbot.waitSignal(dock.hover.drawn, timeout=5000):
+    with qtbot.waitSignal(dock.hover.drawn, timeout=20_000):
         move(viewer, (2, 1, 20, 10))
     assert viewer.layers["cells similarity"].data.shape == (5, 2, 20, 24)
     click(dock, "probe")
@@ -335,7 +335,7 @@ def test_the_best_checkpoints_of_known_runs_are_offered(
     dock = Features(viewer, command=FAKE)
     viewer.window.add_dock_widget(dock, name="Features", area="right")
     line = dock.findChild(QLineEdit, "checkpoint")
-    qtbot.waitUntil(lambda: line.text() == str(run.checkpoint("best")), timeout=5000)
+    qtbot.waitUntil(lambda: line.text() == str(run.checkpoint("best")), timeout=20_000)
     dock.checkpoint.fill_menu()
     assert "cells_2" in [action.text() for action in dock.checkpoint.menu.actions()]
     qtbot.wait(200)
@@ -348,11 +348,11 @@ def test_a_move_of_the_mouse_holds_up_the_viewer_for_less_than_100_ms(
     dock = make()
     encoded(dock, click, qtbot)
     dock.findChild(QCheckBox, "similarity").click()
-    with qtbot.waitSignal(dock.hover.drawn, timeout=5000):
+    with qtbot.waitSignal(dock.hover.drawn, timeout=20_000):
         move(viewer, (500, 100))
     held = []
     for x in range(100, 900, 80):
-        with qtbot.waitSignal(dock.hover.drawn, timeout=5000):
+        with qtbot.waitSignal(dock.hover.drawn, timeout=20_000):
             before = time.perf_counter()
             move(viewer, (500, x))
             held.append(time.perf_counter() - before)
@@ -376,7 +376,7 @@ def test_a_real_network_encodes_in_a_process_of_its_own(
     dock = Features(viewer)
     viewer.window.add_dock_widget(dock, name="Features", area="right")
     dock.checkpoint.set(str(RunDir(tmp_path / "exp_results", "job").checkpoint("best")))
-    qtbot.waitUntil(dock.buttons["encode"].native.isVisible, timeout=5000)
+    qtbot.waitUntil(dock.buttons["encode"].native.isVisible, timeout=20_000)
     click(dock, "encode")
     qtbot.waitUntil(lambda: dock._child is None, timeout=120_000)
     assert status(dock) == "cells: 32 features on a grid of 32 x 36."

@@ -138,7 +138,7 @@ def test_rare_fields_are_folded_until_an_error_concerns_them(form: ConfigForm, q
     row = form.rows["training.learning_rate"]
     assert form._folds["training"].isExpanded()
     assert "must be 'auto', or a number" in row.error.text()
-    qtbot.waitUntil(lambda: not row.visibleRegion().isEmpty(), timeout=2000)
+    qtbot.waitUntil(lambda: not row.visibleRegion().isEmpty(), timeout=20_000)
 
 
 def test_an_error_goes_when_the_field_is_changed(form: ConfigForm) -> None:

@@ -96,7 +96,7 @@ def test_an_error_is_one_sentence_at_its_field(
     qtbot.waitUntil(error.isVisible, timeout=10_000)
     assert "nowhere" in error.text()
     assert "Traceback" not in status(dock)
-    qtbot.waitUntil(lambda: idle(dock), timeout=5000)
+    qtbot.waitUntil(lambda: idle(dock), timeout=20_000)
 
 
 def test_a_refusal_of_the_process_is_shown_at_its_field(
@@ -108,7 +108,7 @@ def test_a_refusal_of_the_process_is_shown_at_its_field(
     qtbot.waitUntil(error.isVisible, timeout=10_000)
     assert "is not on this machine" in error.text()
     assert dock.tabs.currentWidget() is dock.form
-    qtbot.waitUntil(lambda: idle(dock), timeout=5000)
+    qtbot.waitUntil(lambda: idle(dock), timeout=20_000)
 
 
 def test_start_watch_stop_resume_done(
@@ -125,7 +125,7 @@ def test_start_watch_stop_resume_done(
     assert stop.isEnabled()
     qtbot.waitUntil(lambda: "a reconstruction" in names(viewer), timeout=20_000)
     assert dock.control.active, "layers come in while it trains"
-    qtbot.waitUntil(lambda: bar.value() > 0 and "left" in bar.format(), timeout=5000)
+    qtbot.waitUntil(lambda: bar.value() > 0 and "left" in bar.format(), timeout=20_000)
     assert gc.get_freeze_count() > 0, "no pauses for garbage while it trains"
     click(dock, "stop")
     qtbot.waitUntil(lambda: "stopped at step" in status(dock), timeout=10_000)
@@ -188,7 +188,7 @@ def test_a_taken_number_is_refused_and_the_next_one_offered(
     qtbot.waitUntil(lambda: "finished" in status(dock) and idle(dock), timeout=20_000)
     click(dock, "start")
     error = dock.form.rows["run_id"].error
-    qtbot.waitUntil(error.isVisible, timeout=5000)
+    qtbot.waitUntil(error.isVisible, timeout=20_000)
     assert "exists already" in error.text()
     error.linkActivated.emit("next")
     assert dock.form.get("run_id") == 2
@@ -202,7 +202,7 @@ def test_resume_of_nothing_is_refused(
     dock = make_pretrain(data__train=(str(images),))
     click(dock, "resume")
     error = dock.form.rows["run_id"].error
-    qtbot.waitUntil(error.isVisible, timeout=5000)
+    qtbot.waitUntil(error.isVisible, timeout=20_000)
     assert "no saved state" in error.text()
     assert not (tmp_path / "results").exists()
 
@@ -291,7 +291,7 @@ def test_a_run_that_ended_unseen_is_told_of(
 
 def test_settings_are_remembered(make_pretrain: Make, qtbot: Any, viewer: Any) -> None:
     first = make_pretrain(name="mine", pretext__task="masking", pretext__mask_ratio=0.5)
-    qtbot.waitUntil(lambda: remember.load("form").get("name") == "mine", timeout=5000)
+    qtbot.waitUntil(lambda: remember.load("form").get("name") == "mine", timeout=20_000)
     viewer.window.remove_dock_widget(first)
     first.deleteLater()
     second = make_pretrain()
@@ -324,7 +324,7 @@ def test_a_row_of_the_table_opens_its_image(
     click(dock, "check")
     qtbot.waitUntil(lambda: dock.table.table.rowCount() == 3, timeout=10_000)
     dock.table.table.cellDoubleClicked.emit(1, 0)
-    qtbot.waitUntil(lambda: "b" in names(viewer), timeout=5000)
+    qtbot.waitUntil(lambda: "b" in names(viewer), timeout=20_000)
     assert tuple(viewer.layers["b"].scale) == (0.5, 0.25)
 
 

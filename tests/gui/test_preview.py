@@ -56,7 +56,7 @@ def test_it_follows_the_sliders_and_the_task(
     drawn = wait_for(qtbot, viewer, "cells worsened")
     np.testing.assert_array_equal(drawn.data, viewer.layers["cells"].data)
     slider = dock.findChild(QWidget, "pretext.noise")
-    with qtbot.waitSignal(dock.preview.drawn, timeout=5000):
+    with qtbot.waitSignal(dock.preview.drawn, timeout=20_000):
         slider.setValue(0.5)
     assert drawn in viewer.layers, "the same layer gets new pixels"
     assert np.abs(drawn.data.astype(int) - viewer.layers["cells"].data).mean() > 10
@@ -65,7 +65,7 @@ def test_it_follows_the_sliders_and_the_task(
     masked = wait_for(qtbot, viewer, "cells masked")
     assert "cells worsened" not in viewer.layers
     dock.form.set("pretext.token_size", 16)
-    with qtbot.waitSignal(dock.preview.drawn, timeout=5000):
+    with qtbot.waitSignal(dock.preview.drawn, timeout=20_000):
         dock.form.set("pretext.mask_ratio", 0.5)
     same = masked.data == viewer.layers["cells"].data
     visible = same.reshape(4, 16, 4, 16).all(axis=(1, 3))
@@ -116,7 +116,7 @@ def test_what_cannot_be_drawn_is_told_at_its_field(
     dock = make_pretrain(pretext__task="masking", pretext__token_size=32)
     click(dock, "preview")
     error = dock.form.rows["pretext.token_size"].error
-    qtbot.waitUntil(error.isVisible, timeout=5000)
+    qtbot.waitUntil(error.isVisible, timeout=20_000)
     assert "larger than the layer" in error.text()
     dock.form.set("pretext.token_size", "auto")
     wait_for(qtbot, viewer, "cells masked")

@@ -143,7 +143,7 @@ def test_the_queue_adds_one_layer_at_a_time_and_only_the_newest(
     one = saved(tmp_path, pixels(20, 30), "YX", "restored")
     counts = []
     viewer.layers.events.inserted.connect(lambda: counts.append(time.monotonic()))
-    with qtbot.waitSignal(queue.drained, timeout=5000):
+    with qtbot.waitSignal(queue.drained, timeout=20_000):
         for event in (two, one, one.replace(step=2)):
             (result,) = ResultReader().read([event])
             queue.put(result, RUN)

@@ -237,7 +237,7 @@ def test_results_open_as_layers(runs: Runs, click: Click, qtbot: Any, viewer: An
     assert tuple(layer.scale) == (0.5, 0.25), "the scale of the file that it was made from"
     assert [str(unit) for unit in layer.units] == ["nanometer", "nanometer"]
     assert layer.data.dtype == np.uint16
-    qtbot.waitUntil(lambda: "6 layers of 2 images" in said(runs), timeout=5000)
+    qtbot.waitUntil(lambda: "6 layers of 2 images" in said(runs), timeout=20_000)
 
 
 def test_results_of_a_folder_that_was_moved_open(

@@ -68,7 +68,7 @@ def make(viewer: Any, qtbot: Any, place: Path) -> Iterator[Make]:
         for path, value in (given | fields).items():
             dock.form.set(path, value)
         made.append(dock)
-        qtbot.waitUntil(dock.buttons["start"].native.isVisible, timeout=5000)
+        qtbot.waitUntil(dock.buttons["start"].native.isVisible, timeout=20_000)
         return dock
 
     yield open_dock
@@ -124,7 +124,7 @@ def test_start_watch_verdict_report_and_cases(
     assert opened == [str(place / "slow report" / "report.html")]
     click(dock, "open_cases")
     names = [layer.name for layer in viewer.layers]
-    qtbot.waitUntil(lambda: len(viewer.layers) >= 8, timeout=5000)
+    qtbot.waitUntil(lambda: len(viewer.layers) >= 8, timeout=20_000)
     names = [layer.name for layer in viewer.layers]
     assert {"median case image", "worst case pretrained"} <= set(names)
     assert viewer.layers["worst case truth"].rgb
@@ -146,7 +146,7 @@ def test_errors_are_one_sentence_at_their_field(
     dock.form.set("checkpoint", str(place / "none.pth"))
     assert not error.isVisible()
     click(dock, "start")
-    qtbot.waitUntil(error.isVisible, timeout=5000)
+    qtbot.waitUntil(error.isVisible, timeout=20_000)
     assert "no such file" in error.text()
     dock.form.set("checkpoint", str(place / "net.pth"))
     for field, value, text in (
@@ -160,9 +160,9 @@ def test_errors_are_one_sentence_at_their_field(
         click(dock, "start")
         at = "test_labels" if field == "test_images" else field
         row = dock.form.rows[at]
-        qtbot.waitUntil(row.error.isVisible, timeout=5000)
+        qtbot.waitUntil(row.error.isVisible, timeout=20_000)
         assert text in row.error.text()
-        qtbot.waitUntil(lambda: not dock.control.active, timeout=5000)
+        qtbot.waitUntil(lambda: not dock.control.active, timeout=20_000)
         dock.form.set(field, before)
     assert dock.tabs.currentWidget() is dock.form
     assert not (place / "report").exists()
@@ -220,7 +220,7 @@ def test_a_taken_folder_is_refused_and_the_next_one_offered(
     qtbot.waitUntil(lambda: "Pretraining helps" in status(dock), timeout=20_000)
     click(dock, "start")
     error = dock.form.rows["output"].error
-    qtbot.waitUntil(error.isVisible, timeout=5000)
+    qtbot.waitUntil(error.isVisible, timeout=20_000)
     assert "holds a report already" in error.text()
     error.linkActivated.emit("next")
     assert dock.form.get("output") == str(place / "report_2")
@@ -255,7 +255,7 @@ def test_closing_leaves_the_study_alive_and_opening_finds_it(
 
 def test_settings_are_remembered(make: Make, qtbot: Any, viewer: Any) -> None:
     first = make(n_labels=(1, 4), minutes=0.5)
-    qtbot.waitUntil(lambda: remember.load("transfer").get("minutes") == 0.5, timeout=5000)
+    qtbot.waitUntil(lambda: remember.load("transfer").get("minutes") == 0.5, timeout=20_000)
     viewer.window.remove_dock_widget(first)
     first.deleteLater()
     second = make()
@@ -312,7 +312,7 @@ def test_a_finished_run_is_offered(make: Make, qtbot: Any, tmp_path: Path) -> No
     remember.save_run(run, watching=False)
     dock = make(checkpoint="")
     wanted = str(run.checkpoint("best"))
-    qtbot.waitUntil(lambda: dock.form.get("checkpoint") == wanted, timeout=5000)
+    qtbot.waitUntil(lambda: dock.form.get("checkpoint") == wanted, timeout=20_000)
 
 
 def test_the_words_of_a_study_are_read_back() -> None:

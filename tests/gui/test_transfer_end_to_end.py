@@ -48,7 +48,7 @@ def place(tmp_path: Path) -> Path:
 def dock(viewer: Any, qtbot: Any) -> Iterator[Transfer]:
     made = Transfer(viewer)
     viewer.window.add_dock_widget(made, name="Transfer", area="right")
-    qtbot.waitUntil(made.buttons["start"].native.isVisible, timeout=5000)
+    qtbot.waitUntil(made.buttons["start"].native.isVisible, timeout=20_000)
     yield made
     if made.control.handle is not None:
         made.control.handle.kill()
@@ -80,7 +80,7 @@ def test_folders_start_scores_verdict(
     dock.form.set("seeds", 2)
     click(dock, "start")
     error = dock.form.rows["labels"].error
-    qtbot.waitUntil(error.isVisible, timeout=5000)
+    qtbot.waitUntil(error.isVisible, timeout=20_000)
 
     write_array(place / "odd" / "0.tif", np.ones((8, 8), np.uint8), "YX")
     fill(dock, "labels", str(place / "odd"), qtbot)
@@ -109,5 +109,5 @@ def test_folders_start_scores_verdict(
             ]
             assert shown == pytest.approx(np.mean(mine), abs=1e-5)
     click(dock, "open_cases")
-    qtbot.waitUntil(lambda: "median case image" in viewer.layers, timeout=5000)
+    qtbot.waitUntil(lambda: "median case image" in viewer.layers, timeout=20_000)
     assert dock.buttons["open_report"].enabled
