@@ -17,6 +17,21 @@ pytestmark = pytest.mark.usefixtures("quick")
 LONG = {"epochs": 50, "steps_per_epoch": 4}
 
 
+@pytest.fixture
+def heard():
+    """Return what makes a signal heard where the tests run under ``nohup``, which ignores one."""
+    before = {}
+
+    def hear(number):
+        before[number] = signal.getsignal(number)
+        if before[number] is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+    yield hear
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def words(asked):
     return [(e.state, e.reason) for e in events(run_of(asked)) if e and e.kind == "run_finished"]
 
@@ -35,7 +50,8 @@ def test_a_life_that_was_killed_gets_its_last_word_before_the_next(planes, torn)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_while_it_trains_saves_and_says_so(planes, number):
+def test_a_signal_while_it_trains_saves_and_says_so(planes, number, heard):
+    heard(number)
     asked = config(planes, "masking", training=LONG)
     steps = []
     with StopOnSignal() as stop:
