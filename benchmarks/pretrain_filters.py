@@ -27,7 +27,7 @@ from napari_ssl_pretrain.engine.load import spec_from, without_head
 from napari_ssl_pretrain.engine.optim import learning_rate_at, make_optimizer, set_learning_rate
 from napari_ssl_pretrain.engine.random import TorchRandom
 from napari_ssl_pretrain.pretext import Crappify, Masking
-from napari_ssl_pretrain.pretext.smooth import interpolate
+from napari_ssl_pretrain.pretext.base import Intensity, PretextBatch
 
 PATCH, BATCH, WARMUP = 128, 8, 50
 SIGMAS = (1.0, 2.0, 4.0)
@@ -91,13 +91,11 @@ def worsen(clean: torch.Tensor, ends: torch.Tensor, *, vary: bool) -> torch.Tens
     return torch.lerp(noisy, CRAPPIFY.resample(noisy), loss)
 
 
-def hide(clean: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the image with its hidden tokens filled smoothly, the tokens, and their pixels."""
+def hide(clean: torch.Tensor, step: int) -> PretextBatch:
+    """Hide tokens of normalised patches, which keep their own brightness."""
     random = TorchRandom([(0, 7, step, k) for k in range(BATCH)], torch.device("cpu"))
-    tokens = MASKING.draw_hidden(BATCH, MASKING.token_grid((PATCH, PATCH)), random)
-    pixels = MASKING.to_pixels(tokens).float()
-    seen = interpolate(clean * (1 - pixels), 1 - tokens[:, None].float(), MASKING.token_size)
-    return torch.where(pixels > 0, seen, clean), tokens, pixels
+    none, one = torch.zeros(clean.shape[:2]), torch.ones(clean.shape[:2])
+    return MASKING.make_batch(clean, Intensity(none, one, none[:, 0], one[:, 0]), random)
 
 
 def main() -> None:
@@ -125,7 +123,8 @@ def main() -> None:
         if task == "crappify":
             seen = worsen(clean, ends, vary=args.vary)
         else:
-            seen, tokens, scored = hide(clean, step)
+            batch = hide(clean, step)
+            seen, tokens, scored = batch.input, batch.hidden, batch.scored
         with torch.autocast("cpu", torch.bfloat16):
             made = model(seen.contiguous(memory_format=torch.channels_last), tokens).float()
         error = (seen + made[:, :count] - clean).square() * scored

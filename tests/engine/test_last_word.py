@@ -18,18 +18,11 @@ LONG = {"epochs": 50, "steps_per_epoch": 4}
 
 
 @pytest.fixture
-def heard():
-    """Return what makes a signal heard where the tests run under ``nohup``, which ignores one."""
-    before = {}
-
-    def hear(number):
-        before[number] = signal.getsignal(number)
-        if before[number] is signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
-
-    yield hear
-    for number, handler in before.items():
-        signal.signal(number, handler)
+def _heard(number):
+    """Make a signal heard where the tests themselves run under ``nohup``, which ignores one."""
+    before = signal.signal(number, signal.SIG_DFL)
+    yield
+    signal.signal(number, before)
 
 
 def words(asked):
@@ -49,9 +42,9 @@ def test_a_life_that_was_killed_gets_its_last_word_before_the_next(planes, torn)
     assert kinds[kinds.index("run_finished") + 1] == "process_started"
 
 
+@pytest.mark.usefixtures("_heard")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_while_it_trains_saves_and_says_so(planes, number, heard):
-    heard(number)
+def test_a_signal_while_it_trains_saves_and_says_so(planes, number):
     asked = config(planes, "masking", training=LONG)
     steps = []
     with StopOnSignal() as stop:

@@ -141,7 +141,7 @@ def test_it_follows_a_mouse(make: Make, click: Click, qtbot: Any, viewer: Any) -
     canvas, none = viewer.window._qt_viewer.canvas.native, Qt.MouseButton.NoButton
     place, keys = canvas.rect().center().toPointF(), Qt.KeyboardModifier.NoModifier
     event = QMouseEvent(QEvent.Type.MouseMove, place, canvas.mapToGlobal(place), none, none, keys)
-    with qtbot.waitSignal(dock.hover.drawn, timeout=15_000):
+    with qtbot.waitSignal(dock.hover.drawn, timeout=20_000):
         QApplication.sendEvent(canvas, event)  # a screen would give it to what lies on top
     assert "cells similarity" in viewer.layers
 
