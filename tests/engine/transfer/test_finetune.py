@@ -1,5 +1,7 @@
 """Fine-tuning: every arm sees the same, waits where it should, and learns."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -192,6 +194,25 @@ def test_tiles_give_what_one_pass_gives(ndim):
     assert np.array_equal(whole, once)
     odd = image[(slice(None), *(slice(0, n - 3) for n in SPATIAL[ndim]))]
     assert ft.predict_classes(model, setting(spec, 3), odd).shape == odd.shape[1:]
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_mirrors_give_the_mean_over_the_orientations(ndim):
+    spec = unet_spec(ndim)
+    model = ft.start_network(setting(spec, 3), "scratch", 2, {}, "x").eval()
+    image = np.random.default_rng(0).normal(size=(1, *SPATIAL[ndim])).astype(np.float32)
+    chance = np.zeros((3, *SPATIAL[ndim]))
+    for steps in itertools.product((1, -1), repeat=2):
+        turn = (..., *(slice(None, None, s) for s in steps))
+        with torch.no_grad():
+            logits = model(torch.from_numpy(image[turn].copy())[None])[0]
+        chance += logits.softmax(0).numpy()[turn]
+    found = ft.predict_classes(model, setting(spec, 3), image, mirrored=True)
+    assert np.array_equal(found, chance.argmax(0))
+    assert not np.array_equal(found, ft.predict_classes(model, setting(spec, 3), image))
+    # whichever way an image lies, its pixels have the same classes
+    other = ft.predict_classes(model, setting(spec, 3), image[..., ::-1].copy(), mirrored=True)
+    assert np.array_equal(other[..., ::-1], found)
 
 
 @pytest.mark.parametrize("ndim", [2, 3])

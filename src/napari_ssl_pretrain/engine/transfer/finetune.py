@@ -57,6 +57,9 @@ eighteen (benchmarks/RESULTS.md). The last one has had the smallest rates.
 OVERLAP = 0.5
 CLIP = 1.0
 
+MIRRORS = ((), (-1,), (-2,), (-2, -1))
+"""Axes of the mirrors whose predictions are averaged."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -298,8 +301,14 @@ def mean_iou(predicted: np.ndarray, truth: np.ndarray, classes: int) -> float:
 
 
 @torch.no_grad()
-def predict_classes(model: Backbone, setting: Setting, image: np.ndarray) -> np.ndarray:
-    """Return the class of each pixel of a normalised frame ``C *spatial``, by blended tiles."""
+def predict_classes(
+    model: Backbone, setting: Setting, image: np.ndarray, *, mirrored: bool = False
+) -> np.ndarray:
+    """Return the class of each pixel of a normalised frame ``C *spatial``, by blended tiles.
+
+    ``mirrored`` takes the mean over the four orientations that mirrors along y and x make, as
+    nnU-Net does when it predicts (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
+    """
     model.eval()
     spatial, tile = image.shape[1:], setting.tile
     ends = [(0, max(0, t - n)) for n, t in zip(spatial, tile, strict=True)]
@@ -310,12 +319,15 @@ def predict_classes(model: Backbone, setting: Setting, image: np.ndarray) -> np.
     for first in range(0, len(places), setting.batch_size):
         some = places[first : first + setting.batch_size]
         batch = torch.from_numpy(np.stack([padded[(slice(None), *box)] for box in some]))
-        with torch.autocast(
-            setting.device.type, setting.autocast, enabled=setting.autocast is not None
-        ):
-            logits = model(batch.to(setting.device))
-        for box, chance in zip(some, logits.float().softmax(dim=1).cpu().numpy(), strict=True):
-            total[(slice(None), *box)] += chance * weight
+        batch = batch.to(setting.device)
+        for axes in MIRRORS if mirrored else MIRRORS[:1]:
+            with torch.autocast(
+                setting.device.type, setting.autocast, enabled=setting.autocast is not None
+            ):
+                logits = model(batch.flip(axes))
+            chances = logits.float().softmax(dim=1).flip(axes).cpu().numpy()
+            for box, chance in zip(some, chances, strict=True):
+                total[(slice(None), *box)] += chance * weight
     inside = tuple(slice(0, n) for n in spatial)
     best: np.ndarray = total[(slice(None), *inside)].argmax(axis=0).astype(np.uint8)
     return best

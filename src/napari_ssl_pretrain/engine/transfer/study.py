@@ -282,7 +282,7 @@ class Runner:
         pictured = count == self.study.n_labels[-1] and seed == self.study.config.seed
         for pair in self.study.test.images:
             for number, frame in enumerate(self._read(pair)):
-                made = ft.predict_classes(tuned.model, self.setting, frame.image)
+                made = ft.predict_classes(tuned.model, self.setting, frame.image, mirrored=True)
                 if pictured and number == 0:
                     self._predictions[arm, pair.name] = made
                 for name, box in units(frame.classes.shape, few=few):
