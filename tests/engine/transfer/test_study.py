@@ -124,6 +124,28 @@ def test_a_stop_keeps_what_was_compared(place):
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_stop_while_test_images_are_predicted_is_heard_and_leaves_no_half_scored_arm(
+    place, monkeypatch
+):
+    made, predict, seen = runner(asked(place)), st.ft.predict_classes, []
+
+    def predicted(*args, **options):
+        if options.get("mirrored"):  # a test image, not the validation part
+            seen.append(args)
+            if len(seen) == 8:  # the second image of the fourth arm
+                made._should_stop = lambda: True
+        return predict(*args, **options)
+
+    monkeypatch.setattr(st.ft, "predict_classes", predicted)
+    found = made.run()
+    assert found.stopped
+    assert len(seen) == 8
+    assert {(s.arm, s.n_labels, s.seed) for s in found.scores} == {
+        (arm, 1, 0) for arm in ("scratch", "pretrained", "frozen")
+    }
+
+
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("gain", [0.1, 0.0])
 def test_the_control_is_run_where_a_gain_is_seen(place, gain):
     made, ran = runner(asked(place)), []

@@ -302,12 +302,26 @@ def mean_iou(predicted: np.ndarray, truth: np.ndarray, classes: int) -> float:
 
 @torch.no_grad()
 def predict_classes(
-    model: Backbone, setting: Setting, image: np.ndarray, *, mirrored: bool = False
+    model: Backbone,
+    setting: Setting,
+    image: np.ndarray,
+    *,
+    mirrored: bool = False,
+    tick: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
     """Return the class of each pixel of a normalised frame ``C *spatial``, by blended tiles.
 
-    ``mirrored`` takes the mean over the four orientations that mirrors along y and x make, as
-    nnU-Net does when it predicts (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
+    Parameters
+    ----------
+    model, setting
+        The fine-tuned network.
+    image
+        The frame.
+    mirrored
+        Take the mean over the four orientations that mirrors along y and x make, as nnU-Net does
+        when it predicts (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
+    tick
+        Called before each batch of tiles; what it raises ends the prediction.
     """
     model.eval()
     spatial, tile = image.shape[1:], setting.tile
@@ -317,6 +331,7 @@ def predict_classes(
     weight = blend_weight(tile)
     places = tiles(padded.shape[1:], tile, [int(t * OVERLAP) for t in tile])
     for first in range(0, len(places), setting.batch_size):
+        tick()
         some = places[first : first + setting.batch_size]
         batch = torch.from_numpy(np.stack([padded[(slice(None), *box)] for box in some]))
         batch = batch.to(setting.device)

@@ -278,19 +278,21 @@ class Runner:
             CurvePoint(arm, count, seed, step, steps, score) for step, score in tuned.curve
         ]
         scheme, few = self.study.scheme, self._frames() < FEWEST_UNITS
-        overlaps: list[float] = []
+        found: list[Score] = []
         pictured = count == self.study.n_labels[-1] and seed == self.study.config.seed
         for pair in self.study.test.images:
             for number, frame in enumerate(self._read(pair)):
-                made = ft.predict_classes(tuned.model, self.setting, frame.image, mirrored=True)
+                made = ft.predict_classes(
+                    tuned.model, self.setting, frame.image, mirrored=True, tick=self._heed
+                )
                 if pictured and number == 0:
                     self._predictions[arm, pair.name] = made
                 for name, box in units(frame.classes.shape, few=few):
                     unit = " ".join(filter(None, (pair.name, f"[{number}]" * (number > 0), name)))
                     scores = score_units(made[box], frame.classes[box], scheme)
-                    self._scores.append(Score(arm, count, seed, pair.name, unit, **scores))
-                    overlaps.append(scores["iou"])
-        mean = float(np.mean(overlaps))
+                    found.append(Score(arm, count, seed, pair.name, unit, **scores))
+        self._scores += found
+        mean = float(np.mean([score.iou for score in found]))
         self._say(ev.FineTuned(arm=arm, n_labels=count, seed=seed, iou=mean))
 
     def _frames(self) -> int:
