@@ -6,7 +6,8 @@ r"""A pretraining that also asks for edges, ridges and blobs; made to be compare
 
 Beside the image the network restores responses of the clean image to filters at several scales:
 length of the gradient, both curvatures. `--weight 0` leaves these out; `--vary` worsens each patch
-by a random part of the usual. The network, its task and its channels are those of the checkpoint,
+by a random part of the usual; `--bend` bends the brightness of most patches beforehand, which the
+network has to undo as well. The network, its task and its channels are those of the checkpoint,
 in 2D. One thread; a fixed number of steps.
 """
 
@@ -91,6 +92,22 @@ def worsen(clean: torch.Tensor, ends: torch.Tensor, *, vary: bool) -> torch.Tens
     return torch.lerp(noisy, CRAPPIFY.resample(noisy), loss)
 
 
+def bend(clean: torch.Tensor) -> torch.Tensor:
+    """Bend, scale and shift the brightness of four in five patches, after Models Genesis.
+
+    Zhou et al., Medical Image Analysis 67 (2021), arXiv:2004.07882.
+    """
+    draws = torch.rand(BATCH, 5, 1, 1, 1)
+    low, high = clean.amin((2, 3), keepdim=True), clean.amax((2, 3), keepdim=True)
+    span = (high - low).clamp(min=1e-3)
+    inside, exponent = ((clean - low) / span).clamp(0, 1), 4 ** (draws[:, 0] - 0.5)
+    bent = torch.where(draws[:, 1] < 0.5, 1 - (1 - inside) ** exponent, inside**exponent)
+    bent = bent * span + low
+    mean = bent.mean((1, 2, 3), keepdim=True)
+    bent = mean + (bent - mean) * 0.6 * (1.6 / 0.6) ** draws[:, 2] + draws[:, 3] - 0.5
+    return torch.where(draws[:, 4] < 0.8, bent, clean)
+
+
 def hide(clean: torch.Tensor, step: int) -> PretextBatch:
     """Hide tokens of normalised patches, which keep their own brightness."""
     random = TorchRandom([(0, 7, step, k) for k in range(BATCH)], torch.device("cpu"))
@@ -106,6 +123,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--weight", type=float, default=1.0)
     parser.add_argument("--vary", action="store_true")
+    parser.add_argument("--bend", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)  # noqa: TID251 - a script of its own
@@ -120,10 +138,11 @@ def main() -> None:
         set_learning_rate(optimizer, learning_rate_at(step, args.steps, RATES[task], WARMUP))
         patches, ends = draw(images, random)
         clean, tokens, scored = patches[:, :count], None, torch.ones(1)
+        shown = bend(clean) if args.bend else clean
         if task == "crappify":
-            seen = worsen(clean, ends, vary=args.vary)
+            seen = worsen(shown, ends, vary=args.vary)
         else:
-            batch = hide(clean, step)
+            batch = hide(shown, step)
             seen, tokens, scored = batch.input, batch.hidden, batch.scored
         with torch.autocast("cpu", torch.bfloat16):
             made = model(seen.contiguous(memory_format=torch.channels_last), tokens).float()

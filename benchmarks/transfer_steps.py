@@ -5,6 +5,9 @@ r"""Gain of pretraining after a fixed number of steps: a busy machine changes no
 
 The folder holds train/x, train/y, test/x and test/y. One thread; each checkpoint is a study with a
 scratch arm of its own. Prints the gain, the interval that `transfer` gives, and each repetition.
+What can be changed beside that: `--plain` predicts test images without mirrors, `--arm frozen`
+compares a frozen encoder, `--encoder_rate 0.2` trains the pretrained encoder at a fifth of the
+rate, `--strong` varies the labelled patches twice as often and more.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from napari_ssl_pretrain.engine.transfer import finetune, vary
 from napari_ssl_pretrain.engine.transfer.checks import check
 from napari_ssl_pretrain.engine.transfer.statistics import mean_score, paired_gain
 from napari_ssl_pretrain.engine.transfer.study import Runner
@@ -32,6 +36,25 @@ class FixedSteps(Runner):
         self._rates = dict.fromkeys(self.study.config.arms, self.rate)
 
 
+def slow_encoder(factor: float) -> None:
+    """Train the encoders that wait for their decoder at a part of the rate."""
+    make = finetune.make_groups
+
+    def make_groups(*args) -> list[dict]:
+        groups = make(*args)
+        for group in groups:
+            group["factor"] *= factor if group["encoder"] else 1.0
+        return groups
+
+    finetune.make_groups = make_groups
+
+
+def vary_more() -> None:
+    vary.SHARE, vary.ZOOM, vary.BLUR = 0.8, (0.6, 1.6), 1.5
+    vary.CONTRAST = vary.GAMMA = (0.5, 2.0)
+    vary.SHIFT, vary.NOISE = 0.5, 0.4
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
@@ -39,10 +62,21 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=FixedSteps.rate)
     parser.add_argument("--n_labels", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--arm", choices=("pretrained", "frozen"), default="pretrained")
+    parser.add_argument("--encoder_rate", type=float, default=1.0)
+    parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--strong", action="store_true")
     parser.add_argument("checkpoints", nargs="+", help="NAME=CHECKPOINT")
     args = parser.parse_args()
     torch.set_num_threads(1)
     FixedSteps.steps, FixedSteps.rate = args.steps, args.rate
+    if args.plain:
+        finetune.MIRRORS = ((),)
+    if args.strong:
+        vary_more()
+    if args.encoder_rate != 1:
+        slow_encoder(args.encoder_rate)
+    arms = ("scratch", args.arm)
     for text in args.checkpoints:
         name, _, path = text.partition("=")
         asked = TransferConfig(
@@ -53,12 +87,15 @@ def main() -> None:
             test_labels=str(args.data / "test/y"),
             n_labels=(args.n_labels,),
             seeds=args.seeds,
-            arms=("scratch", "pretrained"),
+            arms=("scratch", "pretrained", "frozen")[: 2 + (args.arm == "frozen")],
         )
         scores = FixedSteps(check(asked), lambda _: None, lambda: False).run().scores
-        each = [paired_gain([s for s in scores if s.seed == seed]) for seed in range(args.seeds)]
-        gain, few = paired_gain(scores), scores[0].n_labels
-        found = [mean_score(scores, arm, few) for arm in ("scratch", "pretrained")]
+        gain, *each = (
+            paired_gain([s for s in scores if s.seed in seeds], arm=args.arm)
+            for seeds in (range(args.seeds), *([seed] for seed in range(args.seeds)))
+        )
+        few = scores[0].n_labels
+        found = [mean_score(scores, arm, few) for arm in arms]
         print(
             f"{name}, {few} labels, {args.steps} steps: {found[0]:.3f} to {found[1]:.3f}, "
             f"{100 * gain.mean:+.1f} ({100 * gain.low:+.2f} to {100 * gain.high:+.2f}); each "
