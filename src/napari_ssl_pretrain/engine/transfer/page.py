@@ -149,8 +149,8 @@ def _compared(result: TransferResult, summary: Mapping[str, Any]) -> str:
         "Labels": escape(result.scheme_note),
         "Repetitions": _count(seeds, "seed")
         + ", each with its own choice of labelled images" * (seeds > 1),
-        "Scored on": f"{_count(images, 'image')} that no network learnt from{units}, each "
-        "prediction the mean over four mirrored ones",
+        "Scored on": f"{_count(images, 'image')} that no network learnt from{units}; "
+        "predicted as they lie and mirrored along y, x and both, the mean of the four",
         "Fine-tuning": f"{_count(result.steps, 'step')} each; the last state is scored, or an "
         "earlier one where the validation part says that it was clearly better",
         "Peak learning rates": ", ".join(
