@@ -74,9 +74,7 @@ def main() -> None:
         finetune.MIRRORS = ((),)
     if args.strong:
         vary_more()
-    if args.encoder_rate != 1:
-        slow_encoder(args.encoder_rate)
-    arms = ("scratch", args.arm)
+    slow_encoder(args.encoder_rate)
     for text in args.checkpoints:
         name, _, path = text.partition("=")
         asked = TransferConfig(
@@ -87,7 +85,7 @@ def main() -> None:
             test_labels=str(args.data / "test/y"),
             n_labels=(args.n_labels,),
             seeds=args.seeds,
-            arms=("scratch", "pretrained", "frozen")[: 2 + (args.arm == "frozen")],
+            arms=("scratch", "pretrained", args.arm),
         )
         scores = FixedSteps(check(asked), lambda _: None, lambda: False).run().scores
         gain, *each = (
@@ -95,7 +93,7 @@ def main() -> None:
             for seeds in (range(args.seeds), *([seed] for seed in range(args.seeds)))
         )
         few = scores[0].n_labels
-        found = [mean_score(scores, arm, few) for arm in arms]
+        found = [mean_score(scores, arm, few) for arm in ("scratch", args.arm)]
         print(
             f"{name}, {few} labels, {args.steps} steps: {found[0]:.3f} to {found[1]:.3f}, "
             f"{100 * gain.mean:+.1f} ({100 * gain.low:+.2f} to {100 * gain.high:+.2f}); each "
