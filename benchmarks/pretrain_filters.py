@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tifffile
@@ -29,6 +30,9 @@ from napari_ssl_pretrain.engine.optim import learning_rate_at, make_optimizer, s
 from napari_ssl_pretrain.engine.random import TorchRandom
 from napari_ssl_pretrain.pretext import Crappify, Masking
 from napari_ssl_pretrain.pretext.base import Intensity, PretextBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PATCH, BATCH, WARMUP = 128, 8, 50
 SIGMAS = (1.0, 2.0, 4.0)
@@ -50,24 +54,32 @@ def filters(plane: np.ndarray) -> list[np.ndarray]:
     return found
 
 
-def read(folders: list[Path]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return each image with its filters, and the two ends of its range: normalised, padded."""
-    images, ends = [], []
+def read(
+    folders: list[Path], maps: Callable[[np.ndarray], list[np.ndarray]]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return each image with maps made of it, and the ends of its range: normalised, padded."""
+    found = []
     for path in sorted(p for folder in folders for p in folder.glob("*.tif*")):
         stored = tifffile.imread(path).astype(np.float32)
         stored = stored[None] if stored.ndim == 2 else np.moveaxis(stored, -1, 0)
         mean, deviation = (f(stored, axis=(1, 2), keepdims=True) for f in (np.mean, np.std))
         normal = (stored - mean) / (deviation + 1e-6)
-        images.append(np.concatenate([normal, filters(normal.mean(axis=0))]))
-        ends.append(np.stack([-mean, stored.max((1, 2), keepdims=True) - mean]) / deviation)
-    count = 3 * len(SIGMAS)
-    spread = np.sqrt(np.mean([i[-count:].var((1, 2)) for i in images], axis=0))[:, None, None]
-    middle = np.mean([i[-count:].mean((1, 2)) for i in images], axis=0)[:, None, None]
-    room = [[(0, 0), *((0, max(0, PATCH - n)) for n in i.shape[1:])] for i in images]
-    for image in images:
-        image[-count:] = (image[-count:] - middle) / spread
-    padded = [np.pad(i, r, mode="reflect") for i, r in zip(images, room, strict=True)]
-    return list(zip(padded, ends, strict=True))
+        both = np.concatenate([normal, maps(normal.mean(axis=0))]).astype(np.float32)
+        room = [(0, 0), *((0, max(0, PATCH - n)) for n in both.shape[1:])]
+        ends = np.stack([-mean, stored.max((1, 2), keepdims=True) - mean]) / (deviation + 1e-6)
+        found.append((np.pad(both, room, mode="reflect"), ends))
+    return found
+
+
+def read_filtered(folders: list[Path]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return images with their filters, which have a mean of 0 and a deviation of 1 over all."""
+    images, count = read(folders, filters), 3 * len(SIGMAS)
+    maps = [image[-count:] for image, _ in images]
+    middle = np.mean([m.mean((1, 2)) for m in maps], axis=0)[:, None, None]
+    spread = np.sqrt(np.mean([m.var((1, 2)) for m in maps], axis=0))[:, None, None]
+    for one in maps:
+        one[:] = (one - middle) / spread
+    return images
 
 
 def draw(images: list, random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -129,7 +141,7 @@ def main() -> None:
     torch.manual_seed(0)  # noqa: TID251 - a script of its own
     random = np.random.default_rng(0)
     state = checkpoint.load(args.like)
-    spec, task, images = spec_from(state, args.like), state["task"], read(args.images)
+    spec, task, images = spec_from(state, args.like), state["task"], read_filtered(args.images)
     count = spec.out_channels
     model = build_backbone(spec._replace(out_channels=count + 3 * len(SIGMAS)))
     model.to(memory_format=torch.channels_last)

@@ -7,15 +7,19 @@ The folder holds train/x, train/y, test/x and test/y. One thread; each checkpoin
 scratch arm of its own. Prints the gain, the interval that `transfer` gives, and each repetition.
 What can be changed beside that: `--plain` predicts test images without mirrors, `--arm frozen`
 compares a frozen encoder, `--encoder_rate 0.2` trains the pretrained encoder at a fifth of the
-rate, `--strong` varies the labelled patches twice as often and more.
+rate, `--strong` varies the labelled patches twice as often and more, `--mix 0.5` begins half-way
+between the pretrained and the fresh weights, `--encoder_only` with a fresh decoder, `--batch 24`
+takes larger batches, `--last` scores the last state instead of the mean of the states.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from napari_ssl_pretrain.engine.transfer import finetune, vary
 from napari_ssl_pretrain.engine.transfer.checks import check
@@ -27,13 +31,26 @@ from napari_ssl_pretrain.spec.transfer import TransferConfig
 class FixedSteps(Runner):
     """A study whose steps and rate are given."""
 
-    steps, rate = 300, 4.5e-3
+    steps, rate, batch, mix, encoder_only = 300, 4.5e-3, 0, 1.0, False
 
     def _plan(self) -> int:
+        self.setting = replace(self.setting, batch_size=self.batch or self.setting.batch_size)
         return self.steps
 
     def _choose_rates(self, _: int) -> None:
         self._rates = dict.fromkeys(self.study.config.arms, self.rate)
+
+    def _start(self, arm: str, seed: int) -> nn.Module:
+        model = super()._start(arm, seed)
+        if arm != "scratch":
+            fresh, encoder = super()._start("scratch", seed), model.encoder_prefixes()
+            with torch.no_grad():
+                for (name, own), new in zip(
+                    model.named_parameters(), fresh.parameters(), strict=True
+                ):
+                    dropped = self.encoder_only and not name.startswith(encoder)
+                    own.lerp_(new, 1.0 if dropped else 1 - self.mix)
+        return model
 
 
 def slow_encoder(factor: float) -> None:
@@ -66,10 +83,18 @@ def main() -> None:
     parser.add_argument("--encoder_rate", type=float, default=1.0)
     parser.add_argument("--plain", action="store_true")
     parser.add_argument("--strong", action="store_true")
+    parser.add_argument("--mix", type=float, default=FixedSteps.mix)
+    parser.add_argument("--encoder_only", action="store_true")
+    parser.add_argument("--batch", type=int, default=FixedSteps.batch)
+    parser.add_argument("--last", action="store_true")
     parser.add_argument("checkpoints", nargs="+", help="NAME=CHECKPOINT")
     args = parser.parse_args()
     torch.set_num_threads(1)
     FixedSteps.steps, FixedSteps.rate = args.steps, args.rate
+    FixedSteps.mix, FixedSteps.batch = args.mix, args.batch
+    FixedSteps.encoder_only = args.encoder_only
+    if args.last:
+        finetune.MEAN_DECAY = 1e12
     if args.plain:
         finetune.MIRRORS = ((),)
     if args.strong:

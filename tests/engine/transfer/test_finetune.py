@@ -216,7 +216,7 @@ def test_mirrors_give_the_mean_over_the_orientations(ndim):
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_it_learns_and_keeps_the_last_state(ndim):
+def test_it_learns_and_keeps_the_last_mean(ndim):
     spec = unet_spec(ndim)
     learn, check = split_validation(examples(ndim), 0.3)
     model = ft.start_network(setting(spec), "scratch", 2, {}, "x")
@@ -231,8 +231,28 @@ def test_it_learns_and_keeps_the_last_state(ndim):
     assert ft.validation_score(tuned.model, setting(spec), check) == pytest.approx(tuned.kept)
     whole = examples(ndim)[0]
     assert (
-        ft.mean_iou(ft.predict_classes(model, setting(spec), whole.image), whole.classes, 2) > 0.9
+        ft.mean_iou(ft.predict_classes(tuned.model, setting(spec), whole.image), whole.classes, 2)
+        > 0.9
     )
+
+
+def test_the_mean_counts_each_state_by_its_step():
+    spec, steps = unet_spec(2), 7
+    model = ft.start_network(setting(spec), "scratch", 2, {}, "x")
+    source = PatchDrawer(examples(2), SPATIAL[2], 3, 0, torch.device("cpu"))
+    states = []
+
+    def keep(_):
+        states.append({name: w.clone().double() for name, w in model.state_dict().items()})
+
+    tuned = ft.finetune(model, setting(spec), source, (), ft.Schedule("scratch", steps, 1e-2), keep)
+    # what the recursion of polynomial-decay averaging comes to for a decay of 3
+    shares = [4 * t * (t + 1) * (t + 2) / (7 * 8 * 9 * 10) for t in range(1, steps + 1)]
+    assert sum(shares) == pytest.approx(1)
+    for name, mean in tuned.model.state_dict().items():
+        wanted = sum(share * state[name] for share, state in zip(shares, states, strict=True))
+        assert torch.allclose(mean.double(), wanted, atol=1e-6)
+    assert any(not torch.equal(w, tuned.model.state_dict()[n]) for n, w in model.named_parameters())
 
 
 @pytest.mark.parametrize(("fall", "kept"), [(0.09, 10), (0.11, 4)])

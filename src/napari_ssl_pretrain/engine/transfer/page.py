@@ -151,8 +151,9 @@ def _compared(result: TransferResult, summary: Mapping[str, Any]) -> str:
         + ", each with its own choice of labelled images" * (seeds > 1),
         "Scored on": f"{_count(images, 'image')} that no network learnt from{units}; "
         "predicted as they lie and mirrored along y, x and both, the mean of the four",
-        "Fine-tuning": f"{_count(result.steps, 'step')} each; the last state is scored, or an "
-        "earlier one where the validation part says that it was clearly better",
+        "Fine-tuning": f"{_count(result.steps, 'step')} each; the running mean of the states, "
+        "of which later ones count more, is scored at the end, or earlier where the validation "
+        "part says that it was clearly better",
         "Peak learning rates": ", ".join(
             f"{NAMES.get(arm, escape(arm))} {rate:g}" for arm, rate in result.learning_rates.items()
         ),
