@@ -13,7 +13,7 @@ import copy
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -29,6 +29,8 @@ from napari_ssl_pretrain.spec.transfer import CONTROL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from torch.optim.swa_utils import PARAM_LIST
 
     from napari_ssl_pretrain.engine.backbones import Backbone, BackboneSpec
     from napari_ssl_pretrain.engine.transfer.examples import Example, PatchDrawer
@@ -222,7 +224,7 @@ def finetune(
     groups = make_groups(model, schedule.arm)
     optimizer = torch.optim.AdamW(groups, lr=schedule.rate, betas=(0.9, 0.99))
     averaged = AveragedModel(model, multi_avg_fn=_count_later_states_more)
-    mean = averaged.module
+    mean = cast("Backbone", averaged.module)
     looks = {round(steps * (k + 1) / EVALUATIONS) for k in range(EVALUATIONS)}
     curve: list[tuple[int, float]] = []
     score = best = -math.inf
@@ -256,7 +258,7 @@ def finetune(
 
 @torch.no_grad()
 def _count_later_states_more(
-    means: Sequence[torch.Tensor], states: Sequence[torch.Tensor], before: torch.Tensor
+    means: PARAM_LIST, states: PARAM_LIST, before: torch.Tensor | int
 ) -> None:
     """Take a state into the mean of those before it: polynomial-decay averaging."""
     share = (MEAN_DECAY + 1) / (int(before) + 1 + MEAN_DECAY)
