@@ -117,7 +117,7 @@ class Tuned:
     curve
         Steps, and the IoU on the validation part after them.
     kept
-        That of the state that was kept; -inf without a validation part.
+        That of the mean that was kept; -inf without a validation part.
     """
 
     model: Backbone
