@@ -271,6 +271,23 @@ def test_a_last_word_is_said_once_and_never_into_another_ones_log(run):
     assert [bool(ev.parse_event(line)) for line in lines] == [True, False, True]
 
 
+def test_who_knows_that_a_holder_is_dying_waits_until_it_has_let_go(run):
+    run.events.write_text(STARTED.to_line())
+    code = (
+        "import sys,time;from pathlib import Path;"
+        "from napari_ssl_pretrain.spec import claim,run_dir\n"
+        "with claim.held(run_dir.RunDir(Path(sys.argv[1]),'job')):"
+        " print('held',flush=True);time.sleep(60)"
+    )
+    words = [sys.executable, "-c", code, run.result_dir]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as holder:
+        holder.stdout.readline()
+        assert claim.say_last_word(run, KILLED) == "held"
+        threading.Timer(0.5, holder.kill).start()
+        assert claim.say_last_word(run, KILLED, sure=True) == "said"
+    assert last_event(run.events) == KILLED
+
+
 def test_where_nothing_can_be_written_that_is_told(run):
     run.events.mkdir()
     assert claim.say_last_word(run, KILLED) == "closed"

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 SECONDS = 2.0
 """How long a start waits for another one that is just ending."""
 
+DYING_SECONDS = 10.0
+"""How long one that was killed may take to let go: its memory has to be given back first."""
+
 RESERVE = 1 << 15
 """Bytes set aside for the last word and the summary."""
 
@@ -165,7 +168,8 @@ def say_last_word(
     word
         What to write.
     sure
-        Whether a process of another machine is known to be gone.
+        Whether the process is known to be gone, or about to be: it is waited for, and one of
+        another machine is taken for dead.
 
     Returns
     -------
@@ -174,11 +178,13 @@ def say_last_word(
         it cannot be written.
     """
     lock = Lock(place.lock)
-    if not lock.acquire():
+    if not lock.acquire(DYING_SECONDS if sure else 0.0):
         return "held"
     try:
         owner = read_owner(place.heartbeat)
         lives = owner.lives() if owner else False
+        if owner is not None and lives and sure:  # its files go first, the process a moment later
+            lives = not owner.ends_within(SECONDS)
         if lives or (lives is None and not sure):
             return "held"
         if isinstance(last_event(place.events), ev.RunFinished):

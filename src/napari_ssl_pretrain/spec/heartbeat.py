@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 
 from napari_ssl_pretrain.spec.event_log import read_plain
+from napari_ssl_pretrain.spec.lock import LOOK_SECONDS
 
 BEAT_SECONDS = 10.0
 QUIET_SECONDS = 3 * BEAT_SECONDS
@@ -70,6 +71,15 @@ class Owner:
             return not zombie and started(self.pid) == self.started
         except (psutil.Error, ValueError, OverflowError):  # the latter: no number of a process
             return False
+
+    def ends_within(self, seconds: float) -> bool:
+        """Wait until a process of this machine has ended; false when it has not by then."""
+        deadline = time.monotonic() + seconds
+        while self.lives():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(LOOK_SECONDS)
+        return True
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
