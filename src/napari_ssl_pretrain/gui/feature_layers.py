@@ -9,7 +9,7 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Labels as LabelsLayer
 
 from napari_ssl_pretrain.gui.encoding import Encoded, to_axes
-from napari_ssl_pretrain.gui.layer_source import OWN
+from napari_ssl_pretrain.gui.layer_source import OWN, STROKES
 from napari_ssl_pretrain.gui.result_layers import add_quietly
 
 if TYPE_CHECKING:
@@ -78,9 +78,8 @@ class FeatureLayers:
     def scribbles(self, host: ImageLayer, found: Encoded) -> LabelsLayer:
         """Add an empty layer to paint on, ready to paint."""
         shape = [1 if a == "C" else n for a, n in zip(found.axes, host.data.shape, strict=False)]
-        layer = LabelsLayer(
-            np.zeros(shape, np.uint8), name=f"{host.name} scribbles", **_place(host)
-        )
+        about = _place(host) | {"metadata": {STROKES: host.name}}
+        layer = LabelsLayer(np.zeros(shape, np.uint8), name=f"{host.name} scribbles", **about)
         self.viewer.layers.append(layer)
         layer.brush_size = max(3, min(host.data.shape[-3 if host.rgb else -2 :][:2]) // 60)
         layer.mode = "paint"

@@ -18,12 +18,16 @@ from napari_ssl_pretrain.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.layers import Labels as LabelsLayer
 
 OWN = "napari-ssl-pretrain"
 """Key in ``layer.metadata`` of what this plugin says about its own layers."""
 
 FILE = f"{OWN} file"
 """Key of the file that the user's own layer was opened from, or kept in, by this plugin."""
+
+STROKES = f"{OWN} strokes"
+"""Key of the layer that a probe learns from: the user paints it, but it labels no image."""
 
 UNITS = {
     "micrometer": "µm",  # noqa: RUF001 - the sign that files use
@@ -61,7 +65,7 @@ class LayerSource:
     file
         The file that the layer came from; empty where there is none.
     contrast
-        Its contrast limits.
+        Its contrast limits; labels have none, so 0 and 1.
     """
 
     name: str
@@ -117,15 +121,15 @@ class LayerSource:
         write_array(path, np.asarray(self.data), axes, pixel_size=sizes, unit=unit)
 
 
-def describe(layer: ImageLayer) -> LayerSource:
+def describe(layer: ImageLayer | LabelsLayer) -> LayerSource:
     """Return what a worker needs to know of a layer."""
     data = layer.data[0] if layer.multiscale else layer.data
     path = layer.source.path or layer.metadata.get(FILE)
-    low, high = layer.contrast_limits
+    low, high = getattr(layer, "contrast_limits", (0.0, 1.0))
     return LayerSource(
         layer.name,
         data,
-        bool(layer.rgb),
+        bool(getattr(layer, "rgb", False)),
         tuple(layer.axis_labels),
         tuple(float(s) for s in layer.scale),
         tuple(float(t) for t in layer.translate),
@@ -164,5 +168,9 @@ def camera_of(viewer: ViewerModel) -> Any:
 
 def layer_file(result_dir: Path, job: str, name: str) -> Path:
     """Return where the TIFF of a layer without a file is kept."""
-    safe = re.sub(r'[\\/:*?"<>|\[\]\x00-\x1f]+', "_", name).strip(" .") or "layer"
-    return result_dir / job / "layers" / f"{safe}.tif"
+    return result_dir / job / "layers" / f"{file_stem(name)}.tif"
+
+
+def file_stem(name: str) -> str:
+    """Return the name of a layer as a file may be called."""
+    return re.sub(r'[\\/:*?"<>|\[\]\x00-\x1f]+', "_", name).strip(" .") or "layer"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from magicgui.widgets import PushButton
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_ssl_pretrain.errors import ConfigError, UserError
@@ -47,6 +48,9 @@ SPECIAL: dict[str, Callable[[], Editor]] = {
     "axes": lambda: TextEditor(empty="auto", as_text=True),
     "device": lambda: ChoiceEditor(["auto", "cpu", "cuda", "mps"]),
 }
+USE_LAYERS = (
+    "Take the open images that have a Labels layer each. They are kept as TIFFs beside the report."
+)
 NEEDED = ("checkpoint", "images", "labels", "output")
 """Fields whose emptiness is said as such."""
 
@@ -72,10 +76,14 @@ class StudyForm(FieldForm):
         layout = QVBoxLayout(inside)
         layout.setContentsMargins(4, 2, 6, 4)
         layout.setSpacing(4)
+        self.use_layers = PushButton(text="Use open layers", tooltip=USE_LAYERS)
+        self.use_layers.native.setObjectName("use_layers")
         for title, paths in SECTIONS.items():
             header = QLabel(f"<b>{title}</b>")
             header.setContentsMargins(0, 6, 0, 0)
             layout.addWidget(header)
+            if "images" in paths:
+                layout.addWidget(self.use_layers.native)
             for path in paths:
                 layout.addWidget(self._add_row(path))
         layout.addWidget(self.estimate)

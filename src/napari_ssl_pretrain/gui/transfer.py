@@ -10,10 +10,11 @@ from qtpy.QtCore import QTimer, QUrl
 from qtpy.QtGui import QDesktopServices
 
 from napari_ssl_pretrain import runner
-from napari_ssl_pretrain.errors import UserError
-from napari_ssl_pretrain.gui import docks, remember, study_watch
+from napari_ssl_pretrain.errors import ConfigError, UserError
+from napari_ssl_pretrain.gui import docks, labelled_layers, remember, study_watch
 from napari_ssl_pretrain.gui.job_dock import JobDock
 from napari_ssl_pretrain.gui.layer_source import OWN
+from napari_ssl_pretrain.gui.problem import Problem
 from napari_ssl_pretrain.gui.study_control import StudyControl
 from napari_ssl_pretrain.gui.study_form import StudyForm
 from napari_ssl_pretrain.gui.study_view import StudyView
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     import napari.viewer
 
+    from napari_ssl_pretrain.gui.labelled_layers import Kept
     from napari_ssl_pretrain.spec.transfer import TransferConfig
 
 BUTTONS = {
@@ -65,6 +67,7 @@ class Transfer(JobDock):
         pages = {"Settings": self.form, "Result": self.view}
         self.lay_out(pages, BUTTONS, "Choose a pretrained network and labelled images, then Start.")
         self.begin(self.form, self.control, (self.view.close_links,))
+        self.form.use_layers.native.clicked.connect(self._on_use_layers)
         QTimer.singleShot(0, self._find_study)
 
     def value(self) -> TransferConfig:
@@ -98,6 +101,39 @@ class Transfer(JobDock):
         self._remember()
         self.tabs.setCurrentWidget(self.view)
         self.control.start(self._start_study, config)
+
+    def _on_use_layers(self) -> None:
+        """Keep the labelled layers as files, and take these."""
+        self.form.clear_errors()
+        output = str(self.form.get("output"))
+        if not output:
+            remedy = "Choose where the report goes; the layers are kept beside it."
+            self._show_error(ConfigError("output", "must name a folder", remedy=remedy))
+            return
+        self.status.say("Keeping the labelled layers as files…")
+        self.form.use_layers.enabled = False
+        self._crew.start(
+            labelled_layers.keep,
+            *labelled_layers.labelled_layers(self.viewer),
+            output,
+            returned=self._on_kept,
+            errored=self._unexpected,
+            finished=self._after_keeping,
+        )
+
+    def _after_keeping(self) -> None:
+        self.form.use_layers.enabled = True
+
+    def _on_kept(self, found: Kept | Problem) -> None:
+        if isinstance(found, Problem):
+            self._show_error(found.error)
+            return
+        for field in ("images", "labels"):
+            self.form.set(field, str(found.folder / field))
+        pairs = ", ".join(f"{pair.image.name} + {pair.labels.name}" for pair in found.pairs)
+        self.status.say(
+            f"Kept in {found.folder}: {pairs}. What is not painted counts as background."
+        )
 
     def _on_open_report(self) -> None:
         if self.control.study is not None:
