@@ -271,8 +271,9 @@ def test_a_last_word_is_said_once_and_never_into_another_ones_log(run):
     assert [bool(ev.parse_event(line)) for line in lines] == [True, False, True]
 
 
-def test_who_knows_that_a_holder_is_dying_waits_until_it_has_let_go(run):
-    run.events.write_text(STARTED.to_line())
+@pytest.fixture
+def holder(run):
+    """Another process that holds the run."""
     code = (
         "import sys,time;from pathlib import Path;"
         "from napari_ssl_pretrain.spec import claim,run_dir\n"
@@ -280,12 +281,30 @@ def test_who_knows_that_a_holder_is_dying_waits_until_it_has_let_go(run):
         " print('held',flush=True);time.sleep(60)"
     )
     words = [sys.executable, "-c", code, run.result_dir]
-    with subprocess.Popen(words, stdout=subprocess.PIPE) as holder:
-        holder.stdout.readline()
-        assert claim.say_last_word(run, KILLED) == "held"
-        threading.Timer(0.5, holder.kill).start()
-        assert claim.say_last_word(run, KILLED, sure=True) == "said"
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+def test_who_knows_that_a_holder_is_dying_waits_until_it_has_let_go(run, holder):
+    run.events.write_text(STARTED.to_line())
+    assert claim.say_last_word(run, KILLED) == "held"
+    threading.Timer(0.5, holder.kill).start()
+    assert claim.say_last_word(run, KILLED, sure=True) == "said"
     assert last_event(run.events) == KILLED
+
+
+def test_a_process_that_has_let_go_and_is_just_ending_is_waited_for(run, holder, monkeypatch):
+    run.lock.unlink()  # as if its files were closed already
+    monkeypatch.setattr(claim, "SECONDS", 0.1)
+    with pytest.raises(ConfigError, match=f"process {holder.pid}"), claim.held(run):
+        pass
+    monkeypatch.undo()
+    run.lock.unlink(missing_ok=True)
+    threading.Timer(0.5, holder.kill).start()
+    with claim.held(run):
+        assert read_owner(run.heartbeat).pid == os.getpid()
 
 
 def test_where_nothing_can_be_written_that_is_told(run):

@@ -183,8 +183,8 @@ def say_last_word(
     try:
         owner = read_owner(place.heartbeat)
         lives = owner.lives() if owner else False
-        if owner is not None and lives and sure:  # its files go first, the process a moment later
-            lives = not owner.ends_within(SECONDS)
+        if lives and sure:
+            lives = _goes_on(owner)
         if lives or (lives is None and not sure):
             return "held"
         if isinstance(last_event(place.events), ev.RunFinished):
@@ -206,8 +206,15 @@ def _refuse_living(place: Place, field: str, value: object, say: Callable[[str],
             f"{QUIET_SECONDS:.0f} seconds."
         )
         lives = wait_for_sign(place.heartbeat, owner)
+    elif lives:
+        lives = _goes_on(owner)
     if lives:
         _refuse(place, field, value, owner)
+
+
+def _goes_on(owner: Owner | None) -> bool:
+    """Whether a process that lives is not just ending: it lets go of its lock a moment before."""
+    return owner is not None and not owner.ends_within(SECONDS)
 
 
 def _refuse(place: Place, field: str, value: object, owner: Owner | None) -> NoReturn:
