@@ -132,6 +132,15 @@ def test_a_study_reads_what_was_kept(
     assert np.count_nonzero(classes) == 30 * (9 if shape[0] == 9 else 1)
 
 
+def test_numbers_that_are_no_labels_are_kept_for_the_study_to_refuse(tmp_path: Any) -> None:
+    viewer = ViewerModel()
+    viewer.layers.append(image("a"))
+    viewer.layers.append(labels("a labels", value=-3))
+    kept = keep(*labelled_layers(viewer), str(tmp_path / "report"))
+    assert isinstance(kept, Kept)
+    assert tifffile.imread(kept.folder / "labels" / "a.tif").min() == -3
+
+
 def test_a_folder_that_is_there_is_left_alone(tmp_path: Any) -> None:
     viewer = ViewerModel()
     viewer.layers.append(image("a"))

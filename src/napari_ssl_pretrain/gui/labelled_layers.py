@@ -73,7 +73,8 @@ class Pair:
         drawn = np.array(self.labels.data)
         if drawn.ndim > len(self.painted):
             drawn = drawn.max(axis=self.axes.index("C"))
-        drawn = drawn.astype(np.min_scalar_type(int(drawn.max(initial=0))))
+        ends = (int(drawn.min(initial=0)), int(drawn.max(initial=0)))
+        drawn = drawn.astype(np.result_type(*map(np.min_scalar_type, ends)))
         self.image.save(folder / "images" / f"{stem}.tif")
         write_array(folder / "labels" / f"{stem}.tif", drawn, self.painted)
 
