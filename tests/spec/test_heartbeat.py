@@ -238,17 +238,25 @@ def test_a_lock_on_a_file_that_is_gone_is_none(run, monkeypatch):
     assert not two.acquire()
 
 
-def test_a_killed_holder_lets_go(run):
+@pytest.fixture
+def holder(run):
+    """Another process that holds the run."""
     code = (
         "import sys,time;from pathlib import Path;"
-        "from napari_ssl_pretrain.spec.lock import Lock;"
-        "l=Lock(Path(sys.argv[1]));l.acquire();print('held',flush=True);time.sleep(60)"
+        "from napari_ssl_pretrain.spec import claim,run_dir\n"
+        "with claim.held(run_dir.RunDir(Path(sys.argv[1]),'job')):"
+        " print('held',flush=True);time.sleep(60)"
     )
-    words = [sys.executable, "-c", code, run.lock]
-    with subprocess.Popen(words, stdout=subprocess.PIPE) as holder:
-        holder.stdout.readline()
-        assert not Lock(run.lock).acquire()
-        holder.kill()
+    words = [sys.executable, "-c", code, run.result_dir]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+def test_a_killed_holder_lets_go(run, holder):
+    assert not Lock(run.lock).acquire()
+    holder.kill()
     mine = Lock(run.lock)
     assert mine.acquire(2)
     mine.release()
@@ -269,22 +277,6 @@ def test_a_last_word_is_said_once_and_never_into_another_ones_log(run):
     assert claim.say_last_word(run, KILLED) == "held"
     lines = run.events.read_text().splitlines()
     assert [bool(ev.parse_event(line)) for line in lines] == [True, False, True]
-
-
-@pytest.fixture
-def holder(run):
-    """Another process that holds the run."""
-    code = (
-        "import sys,time;from pathlib import Path;"
-        "from napari_ssl_pretrain.spec import claim,run_dir\n"
-        "with claim.held(run_dir.RunDir(Path(sys.argv[1]),'job')):"
-        " print('held',flush=True);time.sleep(60)"
-    )
-    words = [sys.executable, "-c", code, run.result_dir]
-    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
-        process.stdout.readline()
-        yield process
-        process.kill()
 
 
 def test_who_knows_that_a_holder_is_dying_waits_until_it_has_let_go(run, holder):
