@@ -14,12 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
+from PIL import Image
 
 from napari_ssl_pretrain.data.writers import write_array
 
 COUNTS = {"train": 32, "test": 8}
-LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in ITU-R BT.601."""
 
 
 def main() -> None:
@@ -34,7 +33,7 @@ def main() -> None:
                 for side in ("x", "y"):
                     image = tifffile.imread(folder / part / side / file.name)
                     if image.ndim == 3:
-                        image = np.round(image @ np.array(LUMA)).astype(image.dtype)
+                        image = np.asarray(Image.fromarray(image).convert("L"))
                     write_array(args.out / part / side / f"{number:03d}_{which}.tif", image, "YX")
 
 
